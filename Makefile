@@ -1,0 +1,87 @@
+# Rotpeter: `make` alone lists the targets.
+#
+# What is needed: Go (the version in go.mod or newer). `make race` also needs a C
+# compiler, `make compat` also Python 3, Node.js, Java 17 and kcat: see compat/README.md.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+
+# What `rotpeter version` says: the nearest tag and commit, or the content of a
+# file VERSION where there is no git history (a source archive).
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo unknown)
+
+# Rooms with goroutines, locks or atomics: where a data race can be. The pure
+# rooms (log/batch, coordinator/group, metadata, config) have none by rule.
+RACE := ./broker/... ./cmd/... ./coordinator ./internal/... ./log ./protocol/...
+
+# Rooms whose cost per request or per byte is watched.
+HOT := ./broker ./log/... ./protocol
+
+# Time for each fuzz target of `make fuzz`, and flags for each run of tests.
+FUZZTIME ?= 10s
+TESTFLAGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@echo 'Rotpeter $(VERSION)'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/rotpeter: one static file, no cgo
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rotpeter ./cmd/rotpeter
+
+.PHONY: run
+run: build ## run a broker on localhost:9092 (metrics on localhost:9644), data in ./data
+	exec bin/rotpeter --data ./data --listen localhost:9092 --http localhost:9644
+
+.PHONY: test
+test: ## run all tests of the Go packages, with the seeds of the fuzz targets
+	$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## run the tests of the rooms that share memory under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -short $(TESTFLAGS) $(RACE)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s each unless told)
+	@grep -rl --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+	    echo "== $$target in $$(dirname "$$file"), $(FUZZTIME)"; \
+	    $(GO) test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$target$$" -fuzztime '$(FUZZTIME)'; \
+	  done; \
+	done
+
+.PHONY: golden
+golden: ## rewrite the expected results of the scripts in testdata from what the code does now: read the diff
+	@$(GO) test $$(grep -rlE --include='*_test.go' 'flag\.Bool\("golden"' . | xargs -r -n1 dirname | sort -u) -golden
+	@git status --short -- '*testdata*' docs
+
+.PHONY: compat
+compat: build ## run real clients and tools against the built broker
+	$(GO) run ./compat
+
+.PHONY: bench
+bench: ## run the Go benchmarks of the hot rooms (the scenarios against Apache Kafka are not built yet)
+	$(GO) test -run '^$$' -bench . -benchmem $(TESTFLAGS) $(HOT)
+
+.PHONY: lint
+lint: ## check the formatting (gofmt), go vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: docs
+docs: ## write docs/CONFIG.md and docs/APIS.md again from the tables in the code
+	$(GO) test ./config ./broker -run '^TestDocs' -golden
+
+.PHONY: check
+check: lint test race ## everything that must hold before a change lands: lint, test (with arch test and docs), race
+	$(GO) mod verify
+
+.PHONY: clean
+clean: ## remove what was built (bin); data is kept
+	rm -rf bin
