@@ -51,6 +51,10 @@ type Record struct {
 	Transactional bool
 	Control       Control
 
+	// CoordinatorEpoch is written into a marker: the epoch of the transaction
+	// coordinator that decided. It means nothing where Control is None.
+	CoordinatorEpoch int32
+
 	Timestamp int64 // milliseconds since 1970; 0 lets the journal choose
 }
 
@@ -96,11 +100,12 @@ type Shard interface {
 	Deadline() (time.Time, bool)
 }
 
-// Loaded is implemented by a shard that must arm timers after its journal was
-// replayed, for example to restart the sessions of a group's members.
-type Loaded interface {
+// LoadedShard is implemented by a shard that must arm timers after its journal
+// was replayed, for example to restart the sessions of a group's members.
+type LoadedShard interface {
+	Shard
 	// Loaded is called once, after the last Apply of a load and before the first
-	// Handle. Its records are appended like those of an event.
+	// Handle. Its Result is treated like that of an event.
 	Loaded(now time.Time) Result
 }
 
@@ -110,7 +115,7 @@ type Journal interface {
 	// end, in order. It stops at the first error of apply and returns it.
 	Load(apply func(Record) error) error
 	// Append adds the records, all or none of them. A nil Receipt means they are
-	// durable already.
+	// durable already. The journal may keep the keys and values; nobody changes them.
 	Append(now time.Time, rs []Record) (Receipt, error)
 }
 
