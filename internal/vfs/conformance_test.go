@@ -17,7 +17,7 @@ import (
 func each(t *testing.T, test func(t *testing.T, fsys FS, dir string)) {
 	t.Helper()
 	t.Run("os", func(t *testing.T) { test(t, OS(), t.TempDir()) })
-	for name, fsys := range map[string]FS{"mem": NewMem()} {
+	for name, fsys := range map[string]FS{"mem": NewMem(), "crash": NewCrash(), "fault": NewFault(NewMem())} {
 		t.Run(name, func(t *testing.T) {
 			if err := fsys.MkdirAll("/data/dir", 0o700); err != nil {
 				t.Fatal(err)

@@ -173,6 +173,10 @@ func (f *memFile) sync(how func(*inode)) {
 	how(f.n)
 }
 
+// dropPending is what a failed Sync does to a Crash. A Mem forgets nothing: its
+// contents are the page cache, which goes on answering reads.
+func (f *memFile) dropPending() { f.sync((*inode).dropLocked) }
+
 func (f *memFile) Size() (int64, error) {
 	if err := f.enter(-1); err != nil {
 		return 0, failed("stat", f.name, err)

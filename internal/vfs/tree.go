@@ -365,6 +365,15 @@ func (t *tree) syncFS(name string) error {
 	return nil
 }
 
+// dropPending is what a failed SyncFS does to the bytes of all files.
+func (t *tree) dropPending() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.track {
+		walk(t.root, func(n *inode) { n.dropLocked() })
+	}
+}
+
 // walk calls fn for each file below n. A file that lost its name is not synced:
 // nobody can tell after a crash.
 func walk(n *inode, fn func(*inode)) {
