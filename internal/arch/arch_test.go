@@ -52,8 +52,12 @@ func readTree(t *testing.T) (files []source, top []string) {
 // TestTree holds the whole project against the tables.
 func TestTree(t *testing.T) {
 	files, top := readTree(t)
-	if len(files) < len(rooms) {
-		t.Fatalf("only %d Go files found: the reading is broken", len(files))
+	if len(files) == 0 {
+		t.Fatal("no Go file found: the reading is broken")
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, rule := range []struct {
 		name string
@@ -61,6 +65,7 @@ func TestTree(t *testing.T) {
 	}{
 		{"imports", checkImports(rooms, files)},
 		{"folders", checkFolders(rooms, topFolders, top, files)},
+		{"ARCHITECTURE.md", checkPage(rooms, string(page))},
 		{"pure rooms", checkPure(rooms, files)},
 		{"no init functions", checkInit(files)},
 		{"no package-level state", checkVars(files, packageVars)},

@@ -193,3 +193,24 @@ func TestLengthsCanFail(t *testing.T) {
 		"longFunctions: log/a.go:gone is no longer needed", "longFiles: log/gone.go is no longer needed",
 	)
 }
+
+func TestPageCanFail(t *testing.T) {
+	table := map[string]room{
+		"log":       {imports: []string{"log/batch", "internal"}},
+		"log/batch": {pure: true},
+		"cmd/x":     {all: true},
+		"config":    {pure: true},
+		"broker":    {imports: []string{"log"}},
+		"gone":      {},
+		"someday":   {later: true},
+	}
+	page := "| folder | what it is | may import |\n| --- | --- | --- |\n" +
+		"| `log` | logs | `log/batch internal` |\n" +
+		"| `log/batch` * | batches | - |\n" +
+		"| `cmd/x` | main | all |\n" +
+		"| `config` | settings | - |\n" +
+		"| `broker` | handlers | `log protocol` |\n" +
+		"| `docs` | pages | |\n"
+	expect(t, checkPage(table, page),
+		"disagree whether config is pure", "broker may import `log protocol`, the table says `log`", "no row for gone")
+}

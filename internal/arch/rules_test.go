@@ -516,3 +516,44 @@ func unused(table string, allowed map[string]string, used map[string]bool) []str
 	slices.Sort(bad)
 	return bad
 }
+
+// checkPage compares the table of rooms in ARCHITECTURE.md with the one of this
+// package: which rooms there are, what each may import, which are pure. Rows
+// of the page that are no Go code (docs, testdata) are not rooms.
+func checkPage(table map[string]room, page string) []string {
+	var bad []string
+	seen := map[string]bool{}
+	for line := range strings.Lines(page) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || !strings.HasPrefix(strings.TrimSpace(cells[1]), "`") {
+			continue
+		}
+		name, star, _ := strings.Cut(strings.Trim(strings.TrimSpace(cells[1]), "`"), "`")
+		r, known := table[name]
+		if !known {
+			continue
+		}
+		seen[name] = true
+		if pure := strings.TrimSpace(star) == "*"; pure != r.pure {
+			bad = append(bad, fmt.Sprintf("ARCHITECTURE.md and the table disagree whether %s is pure", name))
+		}
+		imports := strings.TrimSpace(cells[3])
+		want := "-"
+		switch {
+		case r.all:
+			want = "all"
+		case len(r.imports) > 0:
+			want = "`" + strings.Join(r.imports, " ") + "`"
+		}
+		if imports != want {
+			bad = append(bad, fmt.Sprintf("ARCHITECTURE.md says that %s may import %s, the table says %s", name, imports, want))
+		}
+	}
+	for name, r := range table {
+		if !seen[name] && !r.later {
+			bad = append(bad, fmt.Sprintf("ARCHITECTURE.md has no row for %s", name))
+		}
+	}
+	slices.Sort(bad)
+	return bad
+}

@@ -28,7 +28,6 @@ const (
 	lz4        = "github.com/pierrec/lz4/v4"
 	prometheus = "github.com/prometheus/client_golang"
 	xsys       = "golang.org/x/sys"
-	xsync      = "golang.org/x/sync"
 )
 
 // rooms is the table of rooms. A folder with Go code and no row fails the test,
@@ -55,7 +54,7 @@ var rooms = map[string]room{
 	"internal/arch":      {},
 
 	// compat sees the broker from outside, as a client does.
-	"compat": {libraries: []string{franz, xsys, xsync}},
+	"compat": {libraries: []string{franz, xsys}},
 }
 
 // shardImports is what a pure shard may import.
