@@ -168,14 +168,14 @@ func (t *tree) rename(oldname, newname string) error {
 	switch {
 	case n == nil:
 		return syscall.ENOENT
-	case n == was:
+	case n == was && !n.dir():
 		return nil
 	case newbase == "" || was != nil && was.dir():
 		return syscall.EEXIST
-	case was != nil && n.dir():
-		return syscall.ENOTDIR
 	case n.dir() && strings.HasPrefix(clean(newname), clean(oldname)+"/"):
 		return syscall.EINVAL
+	case was != nil && n.dir():
+		return syscall.ENOTDIR
 	}
 	t.alterLocked(change{to, newbase, n}, change{from, oldbase, nil})
 	return nil
