@@ -69,7 +69,7 @@ bench: ## run the Go benchmarks of the hot rooms (the scenarios against Apache K
 
 .PHONY: lint
 lint: ## check the formatting (gofmt), go vet, staticcheck
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	@unformatted=$$(find . -name '*.go' -not -path './.*' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
 	  if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
