@@ -66,6 +66,7 @@ func (t *turn) join(to coordinator.Token, e Join) {
 	case !t.hasRoom(g, e.Req.MemberID):
 		if m := g.byID[e.Req.MemberID]; m != nil {
 			t.remove(g, m)
+			t.completeIfJoined(g)
 		}
 		t.refuse(j.parked, "", kerr.GroupMaxSizeReached)
 	case e.Req.MemberID == "":
