@@ -136,6 +136,11 @@ func unknownName(name string) string {
 	if hint, ok := hints[name]; ok {
 		return text + "; " + hint
 	}
+	if known, ok := strings.CutPrefix(name, "cfg."); ok {
+		if _, found := Lookup(Broker, known); found {
+			return text + "; KAFKA_CFG_ is the prefix of another image, use KAFKA_ alone"
+		}
+	}
 	if s, ok := Lookup(Broker, name); ok && s.DynamicOnly {
 		return fmt.Sprintf("setting %q can only be changed at run time, not in a file", name)
 	}

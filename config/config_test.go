@@ -135,6 +135,7 @@ func TestLoadErrors(t *testing.T) {
 		{[]string{"consumer.session.timeout.ms=1"}, `--set consumer.session.timeout.ms: "consumer.session.timeout.ms" is a setting of a group; the broker's default for it is "group.consumer.session.timeout.ms"`},
 		{[]string{"leader.replication.throttled.rate=1"}, `--set leader.replication.throttled.rate: setting "leader.replication.throttled.rate" can only be changed at run time, not in a file`},
 		{[]string{"port=9092"}, `--set port: unknown setting "port"; use listeners=PLAINTEXT://host:port`},
+		{[]string{"cfg.node.id=1"}, `--set cfg.node.id: unknown setting "cfg.node.id"; KAFKA_CFG_ is the prefix of another image, use KAFKA_ alone`},
 		{[]string{"num.partitions=many"}, "--set num.partitions: Invalid value many for configuration num.partitions: Not a number of type INT"},
 		{[]string{"listener.name.x.max.connections=many"}, "--set listener.name.x.max.connections: Invalid value many for configuration listener.name.x.max.connections: Not a number of type INT"},
 		{[]string{"rotpeter.acks.all=some"}, "--set rotpeter.acks.all: Invalid value some for configuration rotpeter.acks.all: String must be one of: disk, cache"},

@@ -28,7 +28,7 @@ const maxSourceBytes = 1 << 20
 // ParseProperties reads text in the format of java.util.Properties: key and
 // value parted by =, : or white space, # and ! comments, lines continued after
 // a backslash, the escapes \t \n \r \f and \uXXXX. file names it in messages.
-// A malformed \u escape, as in Java, and a text over 1 MiB are errors.
+// The text is UTF-8, where Java reads Latin-1. A malformed \u escape, as in Java, and a text over 1 MiB are errors.
 func ParseProperties(file string, text []byte) (Source, error) {
 	if len(text) > maxSourceBytes {
 		return Source{}, fmt.Errorf("%s: %d bytes are more than the %d a settings file may have", file, len(text), maxSourceBytes)
