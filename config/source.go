@@ -27,7 +27,7 @@ const maxSourceBytes = 1 << 20
 
 // ParseProperties reads text in the format of java.util.Properties: key and
 // value parted by =, : or white space, # and ! comments, lines continued after
-// a backslash, the escapes \t \n \r \f and \uXXXX. file names it in messages.
+// a backslash, the escapes \t \n \r \f and \uxxxx. file names it in messages.
 // The text is UTF-8, where Java reads Latin-1. A malformed \u escape, as in Java, and a text over 1 MiB are errors.
 func ParseProperties(file string, text []byte) (Source, error) {
 	if len(text) > maxSourceBytes {
@@ -215,7 +215,7 @@ func hexUnit(s string) (uint16, error) {
 			return uint16(n), nil
 		}
 	}
-	return 0, errors.New(`malformed \uXXXX escape`)
+	return 0, errors.New(`malformed \uxxxx escape`)
 }
 
 func utf16String(units []uint16) string { return string(utf16.Decode(units)) }

@@ -62,8 +62,8 @@ func TestParsePropertiesSaysWhere(t *testing.T) {
 		t.Errorf("got %v, want %v", where, want)
 	}
 	for text, want := range map[string]string{
-		"a=1\nb=\\u12x4":                      `f:2: malformed \uXXXX escape`,
-		`\u1=1`:                               `f:1: malformed \uXXXX escape`,
+		"a=1\nb=\\u12x4":                      `f:2: malformed \uxxxx escape`,
+		`\u1=1`:                               `f:1: malformed \uxxxx escape`,
 		strings.Repeat("#", maxSourceBytes+1): "f: 1048577 bytes are more than the 1048576 a settings file may have",
 	} {
 		if _, err := ParseProperties("f", []byte(text)); err == nil || err.Error() != want {
