@@ -127,14 +127,14 @@ type TopicView struct {
 	FlushMessages int64
 	FlushMillis   int64
 
-	MaxMessageBytes    int64
-	CompressionType    string // producer, uncompressed, gzip, snappy, lz4, zstd
-	GzipLevel          int
-	LZ4Level           int
-	ZstdLevel          int
-	LogAppendTime      bool // message.timestamp.type
-	TimestampBeforeMax int64
-	TimestampAfterMax  int64
+	MaxMessageBytes          int64
+	CompressionType          string // producer, uncompressed, gzip, snappy, lz4, zstd
+	GzipLevel                int
+	LZ4Level                 int
+	ZstdLevel                int
+	LogAppendTime            bool // message.timestamp.type
+	TimestampBeforeMaxMillis int64
+	TimestampAfterMaxMillis  int64
 
 	MinInsyncReplicas           int
 	UncleanLeaderElectionEnable bool
@@ -171,14 +171,14 @@ func (c *Config) Topic(overrides map[string]string) (TopicView, error) {
 		FlushMessages: v["flush.messages"].(int64),
 		FlushMillis:   v["flush.ms"].(int64),
 
-		MaxMessageBytes:    v["max.message.bytes"].(int64),
-		CompressionType:    v["compression.type"].(string),
-		GzipLevel:          int(v["compression.gzip.level"].(int64)),
-		LZ4Level:           int(v["compression.lz4.level"].(int64)),
-		ZstdLevel:          int(v["compression.zstd.level"].(int64)),
-		LogAppendTime:      v["message.timestamp.type"] == "LogAppendTime",
-		TimestampBeforeMax: v["message.timestamp.before.max.ms"].(int64),
-		TimestampAfterMax:  v["message.timestamp.after.max.ms"].(int64),
+		MaxMessageBytes:          v["max.message.bytes"].(int64),
+		CompressionType:          v["compression.type"].(string),
+		GzipLevel:                int(v["compression.gzip.level"].(int64)),
+		LZ4Level:                 int(v["compression.lz4.level"].(int64)),
+		ZstdLevel:                int(v["compression.zstd.level"].(int64)),
+		LogAppendTime:            v["message.timestamp.type"] == "LogAppendTime",
+		TimestampBeforeMaxMillis: v["message.timestamp.before.max.ms"].(int64),
+		TimestampAfterMaxMillis:  v["message.timestamp.after.max.ms"].(int64),
 
 		MinInsyncReplicas:           int(v["min.insync.replicas"].(int64)),
 		UncleanLeaderElectionEnable: v["unclean.leader.election.enable"].(bool),
