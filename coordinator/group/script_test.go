@@ -96,7 +96,7 @@ func runScript(t *testing.T, text string) string {
 
 // world is a shard with its journal and a clock.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	o       Options
 	shard   *Shard
 	journal []coordinator.Record
@@ -106,9 +106,11 @@ type world struct {
 	waiting map[string]bool // tokens not answered yet
 	out     *bytes.Buffer
 	replies map[string]any // by token
+	sparse  bool           // compare with a loaded shard now and then only
+	checks  int
 }
 
-func newWorld(t *testing.T, o Options) *world {
+func newWorld(t testing.TB, o Options) *world {
 	w := &world{t: t, now: time.UnixMilli(1_700_000_000_000), out: &bytes.Buffer{}, replies: map[string]any{}}
 	w.start(o)
 	return w
