@@ -1,0 +1,200 @@
+package metadata
+
+import (
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/rotpeter/rotpeter/coordinator"
+)
+
+// Bootstrap is the first event after each load. It makes the log of a new cluster
+// begin as Kafka's does (ActivationRecordsGenerator): the finalized features and
+// the default of min.insync.replicas, in one metadata transaction. In a log that
+// has a beginning it only undoes a transaction that was cut off.
+// The answer is Bootstrapped.
+type Bootstrap struct{}
+
+// Bootstrapped answers Bootstrap.
+type Bootstrapped struct {
+	Fresh   bool // the log was empty
+	Aborted bool // a transaction had been cut off
+}
+
+func (s *Shard) bootstrap(e coordinator.Event) coordinator.Result {
+	var (
+		ms      []Message
+		reply   Bootstrapped
+		restart = "Controller failover"
+		first   = "Bootstrap records"
+	)
+	if s.before != nil {
+		reply.Aborted = true
+		ms = append(ms, &AbortTransactionRecord{Reason: &restart})
+	}
+	if img := s.Image(); img.Feature(FeatureMetadataVersion) == 0 {
+		reply.Fresh = true
+		ms = append(ms, &BeginTransactionRecord{Name: &first})
+		elr := false
+		for _, f := range FreshFeatureRecords(s.o.Features) {
+			ms = append(ms, f)
+			elr = elr || f.Name == FeatureELRVersion
+		}
+		if elr {
+			// With ELR the controller must know the value that holds for the cluster.
+			value := strconv.Itoa(int(s.o.MinInSyncReplicas))
+			ms = append(ms, &ConfigRecord{ResourceType: int8(ResourceBroker), Name: "min.insync.replicas", Value: &value})
+		}
+		ms = append(ms, &EndTransactionRecord{})
+	}
+	return s.result(e, ms, reply)
+}
+
+// RegisterBroker is the second event after each start of the process: it registers
+// this node as controller and broker, puts it into service and makes it the leader
+// of every partition that it has a replica of. The answer is Registered.
+type RegisterBroker struct {
+	Incarnation           [16]byte // of this process as a broker
+	ControllerIncarnation [16]byte // of this process as a controller
+
+	// Epoch becomes the broker's epoch; Kafka takes the end offset of the metadata
+	// log. It is raised if it is not greater than that of the last registration.
+	Epoch int64
+
+	Endpoints           []Endpoint // advertised, one for each listener of clients
+	ControllerEndpoints []Endpoint
+	Rack                *string
+	Directories         [][16]byte // ids of the log directories
+
+	// Clean says that the previous run ended in order: nothing that was acked is
+	// missing in any log. Otherwise the leader epoch of every partition is raised,
+	// so that clients notice records that are gone (KIP-320).
+	Clean bool
+}
+
+// Registered answers RegisterBroker.
+type Registered struct {
+	Epoch   int64 // the broker's epoch, for .kafka_cleanshutdown
+	Elected int   // partitions that changed: leader, leader epoch or recovery state
+}
+
+func (s *Shard) registerBroker(e coordinator.Event, r RegisterBroker) coordinator.Result {
+	level := s.d.img.Feature(FeatureMetadataVersion)
+	epoch := r.Epoch
+	if b := s.d.img.Broker(s.o.NodeID); b != nil && epoch <= b.Epoch {
+		epoch = b.Epoch + 1
+	}
+	var ranges []FeatureRange
+	for _, f := range s.o.Features {
+		ranges = append(ranges, FeatureRange{Name: f.Name, MinSupportedVersion: f.Min, MaxSupportedVersion: f.Max})
+	}
+	var ms []Message
+	if level >= levelControllerRegistration {
+		ms = append(ms, &RegisterControllerRecord{
+			ControllerID: s.o.NodeID, IncarnationID: r.ControllerIncarnation, EndPoints: r.ControllerEndpoints, Features: ranges,
+		})
+	}
+	register := &RegisterBrokerRecord{
+		BrokerID: s.o.NodeID, IncarnationID: r.Incarnation, BrokerEpoch: epoch,
+		EndPoints: r.Endpoints, Features: ranges, Rack: r.Rack, Fenced: true,
+	}
+	if level >= levelDirectoryAssignment {
+		register.LogDirs = r.Directories
+	}
+	ms = append(ms, register, &BrokerRegistrationChangeRecord{BrokerID: s.o.NodeID, BrokerEpoch: epoch, Fenced: changeUnfence})
+	elections := s.elections(!r.Clean)
+	ms = s.transaction("Broker registration", append(ms, elections...))
+	return s.result(e, ms, Registered{Epoch: epoch, Elected: len(elections)})
+}
+
+// elections returns the changes that make this node the leader of all partitions
+// it has a replica of. A partition that it leads already changes only if raise is
+// set or a recovery is to be declared over. There is no other copy to prefer, so a
+// node that is neither in the ISR nor an eligible leader is elected as well.
+func (s *Shard) elections(raise bool) []Message {
+	var ms []Message
+	for t := range s.d.img.All() {
+		for i := range t.Partitions {
+			p := &t.Partitions[i]
+			if !slices.Contains(p.Replicas, s.o.NodeID) {
+				continue
+			}
+			if p.Leader == s.o.NodeID && !raise && !p.Recovering {
+				continue
+			}
+			ms = append(ms, s.election(t, p, raise))
+		}
+	}
+	return ms
+}
+
+func (s *Shard) election(t *Topic, p *Partition, raise bool) *PartitionChangeRecord {
+	m := &PartitionChangeRecord{PartitionID: p.Index, TopicID: t.ID, Leader: NoLeaderChange, LeaderRecoveryState: noRecoveryChange}
+	if p.Leader != s.o.NodeID || raise {
+		m.Leader = s.o.NodeID
+	}
+	if !slices.Contains(p.ISR, s.o.NodeID) {
+		m.Isr = []int32{s.o.NodeID}
+	}
+	if len(p.ELR) > 0 {
+		m.EligibleLeaderReplicas = []int32{}
+	}
+	if len(p.LastKnownELR) > 0 {
+		m.LastKnownElr = []int32{}
+	}
+	if p.Recovering {
+		m.LeaderRecoveryState = 0
+	}
+	return m
+}
+
+// FenceBroker is the last event of an orderly stop: it takes this node out of
+// service in the log, so that a Kafka started on the directory does not wait for
+// the end of a session. The answer is Fenced.
+type FenceBroker struct{}
+
+// Fenced answers FenceBroker.
+type Fenced struct {
+	Epoch int64 // the broker's epoch, -1 if it was not registered
+}
+
+func (s *Shard) fenceBroker(e coordinator.Event) coordinator.Result {
+	b := s.d.img.Broker(s.o.NodeID)
+	if b == nil {
+		return s.result(e, nil, Fenced{Epoch: -1})
+	}
+	var ms []Message
+	if !b.Fenced {
+		ms = append(ms, &BrokerRegistrationChangeRecord{BrokerID: b.ID, BrokerEpoch: b.Epoch, Fenced: changeFence})
+	}
+	return s.result(e, ms, Fenced{Epoch: b.Epoch})
+}
+
+// ProducerIDBlockSize is how many producer ids are handed out at once (KIP-730).
+const ProducerIDBlockSize = 1000
+
+// AllocateProducerIDs asks for the next block of producer ids. No id is ever
+// handed out twice; what is not used of a block when the process ends is lost.
+// The answer is ProducerIDBlock.
+type AllocateProducerIDs struct{}
+
+// ProducerIDBlock answers AllocateProducerIDs: the ids from First to
+// First+Count-1. Count is 0 when all 2^63 ids have been handed out, for which the
+// client gets UNKNOWN_SERVER_ERROR.
+type ProducerIDBlock struct {
+	First int64
+	Count int32
+}
+
+func (s *Shard) allocateProducerIDs(e coordinator.Event) coordinator.Result {
+	first := s.d.img.NextProducerID
+	if first > math.MaxInt64-ProducerIDBlockSize {
+		return s.result(e, nil, ProducerIDBlock{})
+	}
+	epoch := int64(-1)
+	if b := s.d.img.Broker(s.o.NodeID); b != nil {
+		epoch = b.Epoch
+	}
+	m := &ProducerIDsRecord{BrokerID: s.o.NodeID, BrokerEpoch: epoch, NextProducerID: first + ProducerIDBlockSize}
+	return s.result(e, []Message{m}, ProducerIDBlock{First: first, Count: ProducerIDBlockSize})
+}

@@ -1,0 +1,373 @@
+package metadata
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rotpeter/rotpeter/coordinator"
+)
+
+var golden = flag.Bool("golden", false, "rewrite expectations")
+
+// compareGolden compares with a file, or writes it with -golden.
+func compareGolden(t *testing.T, file, got string) {
+	t.Helper()
+	if *golden {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n%s", file, firstDifference(string(want), got))
+	}
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		var a, b string
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			return fmt.Sprintf("line %d\n want %s\n got  %s", i+1, a, b)
+		}
+	}
+	return "equal"
+}
+
+// node is a shard with its journal.
+type node struct {
+	t       testing.TB
+	s       *Shard
+	o       ShardOptions
+	journal [][]byte
+	nextID  uint64
+}
+
+func newNode(t testing.TB) *node {
+	n := &node{t: t, nextID: 100}
+	n.o = ShardOptions{
+		ClusterID: "cluster", NodeID: 1, DeleteTopicEnable: true,
+		DefaultPartitions: 2, DefaultReplicationFactor: 1, MinInSyncReplicas: 1,
+		NewID: func() [16]byte { n.nextID++; return testID(n.nextID) },
+		ValidateTopicConfig: func(c map[string]string) error {
+			if v, ok := c["nonsense"]; ok {
+				return fmt.Errorf("Unknown topic config name: nonsense=%s", v)
+			}
+			return nil
+		},
+	}
+	n.s = NewShard(n.o)
+	return n
+}
+
+// testID makes small ids, which dumps show as #n.
+func testID(n uint64) (id [16]byte) {
+	for i := range 8 {
+		id[15-i] = byte(n >> (8 * i))
+	}
+	return id
+}
+
+// do runs one event as the shell does and returns its result.
+func (n *node) do(body any) coordinator.Result {
+	n.t.Helper()
+	res := n.s.Handle(time.Unix(1, 0), coordinator.Event{Token: "t", Body: body})
+	for _, r := range res.Records {
+		n.journal = append(n.journal, r.Value)
+		n.s.Apply(r)
+	}
+	if len(res.Replies) != 1 || res.Replies[0].To != "t" || len(res.Errands) != 0 {
+		n.t.Fatalf("%T: replies %+v, errands %v", body, res.Replies, res.Errands)
+	}
+	return res
+}
+
+// ask is do, for the reply.
+func (n *node) ask(body any) any { return n.do(body).Replies[0].Body }
+
+// load returns a shard that has read the journal.
+func (n *node) load() *Shard {
+	s := NewShard(n.o)
+	for _, b := range n.journal {
+		s.Apply(coordinator.Record{Value: b})
+	}
+	return s
+}
+
+// checkLoad holds load == live.
+func (n *node) checkLoad() {
+	n.t.Helper()
+	s := n.load()
+	if s.Err() != nil {
+		n.t.Fatalf("load: %v", s.Err())
+	}
+	if live, loaded := dumpImage(n.s.Image()), dumpImage(s.Image()); live != loaded {
+		n.t.Fatalf("load differs from live: %s", firstDifference(live, loaded))
+	}
+	if err := checkImage(s.Image()); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// args are the words of a line: "name key=value flag".
+type args map[string]string
+
+func parseArgs(words []string) args {
+	a := args{}
+	for _, w := range words {
+		k, v, _ := strings.Cut(w, "=")
+		a[k] = v
+	}
+	return a
+}
+
+func (a args) int(t testing.TB, key string, otherwise int64) int64 {
+	v, ok := a[key]
+	if !ok {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		t.Fatalf("%s=%s: %v", key, v, err)
+	}
+	return n
+}
+
+func (a args) has(key string) bool { _, ok := a[key]; return ok }
+
+// brokers reads "1,2".
+func brokers(t testing.TB, s string) []int32 {
+	ids := []int32{}
+	for _, w := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) {
+		n, err := strconv.ParseInt(w, 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, int32(n))
+	}
+	return ids
+}
+
+// TestScripts runs testdata/*.txt: blocks of a command with indented lines, "----"
+// and what comes of it. After every command a fresh shard that reads the journal
+// must have the same image. -golden rewrites what comes of it.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := newNode(t)
+			var out strings.Builder
+			for i, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
+				if i > 0 {
+					out.WriteString("\n")
+				}
+				input, _, isCommand := strings.Cut(block, "----")
+				if !isCommand {
+					out.WriteString(block + "\n")
+					continue
+				}
+				var lines []string
+				for _, line := range strings.Split(strings.TrimSpace(input), "\n") {
+					if !strings.HasPrefix(line, "#") {
+						lines = append(lines, line)
+					}
+				}
+				out.WriteString(input + "----\n" + n.command(lines))
+				n.checkLoad()
+			}
+			compareGolden(t, file, out.String())
+		})
+	}
+}
+
+// command runs one command of a script.
+func (n *node) command(lines []string) string {
+	words := strings.Fields(lines[0])
+	a := parseArgs(words[1:])
+	switch words[0] {
+	case "bootstrap":
+		return n.show(n.do(Bootstrap{}))
+	case "register":
+		return n.show(n.do(n.registration(a)))
+	case "fence":
+		return n.show(n.do(FenceBroker{}))
+	case "producer-ids":
+		return n.show(n.do(AllocateProducerIDs{}))
+	case "create":
+		return n.show(n.do(n.createEvent(a, lines[1:])))
+	case "delete":
+		return n.show(n.do(n.deleteEvent(a, lines[1:])))
+	case "grow":
+		return n.show(n.do(n.growEvent(a, lines[1:])))
+	case "option":
+		n.o.DeleteTopicEnable = a["delete.topic.enable"] != "false"
+		n.s = n.load()
+		return ""
+	case "restart":
+		n.s = n.load()
+		return ""
+	case "journal": // records of another node's log
+		for _, r := range readSegment(n.t, "testdata/"+a["file"]) {
+			if !r.control && r.offset <= a.int(n.t, "to", 1<<40) {
+				n.journal = append(n.journal, r.value)
+			}
+		}
+		n.s = n.load()
+		return ""
+	case "image":
+		return dumpImage(n.s.Image())
+	}
+	n.t.Fatalf("unknown command %q", lines[0])
+	return ""
+}
+
+func (n *node) registration(a args) RegisterBroker {
+	run := uint64(a.int(n.t, "run", 1))
+	r := RegisterBroker{
+		Incarnation: testID(run*10 + 1), ControllerIncarnation: testID(run*10 + 2), Epoch: a.int(n.t, "epoch", 10), Clean: a.has("clean"),
+		Endpoints:           []Endpoint{{Name: "PLAINTEXT", Host: "localhost", Port: 9092}},
+		ControllerEndpoints: []Endpoint{{Name: "CONTROLLER", Host: "localhost", Port: 9093}},
+	}
+	for i := range a.int(n.t, "dirs", 1) {
+		r.Directories = append(r.Directories, testID(uint64(9000+i)))
+	}
+	if rack, ok := a["rack"]; ok {
+		r.Rack = &rack
+	}
+	return r
+}
+
+func (n *node) createEvent(a args, lines []string) CreateTopics {
+	c := CreateTopics{ValidateOnly: a.has("validate")}
+	for _, line := range lines {
+		words := strings.Fields(line)
+		t := NewTopic{Name: strings.Trim(words[0], `"`), Partitions: 1, ReplicationFactor: 1}
+		for _, w := range words[1:] {
+			k, v, hasValue := strings.Cut(w, "=")
+			switch k {
+			case "partitions":
+				t.Partitions = int32(args{k: v}.int(n.t, k, 0))
+			case "rf":
+				t.ReplicationFactor = int16(args{k: v}.int(n.t, k, 0))
+			case "assign":
+				p, ids, _ := strings.Cut(v, ":")
+				t.Assignments = append(t.Assignments, Assignment{Partition: int32(args{k: p}.int(n.t, k, 0)), Brokers: brokers(n.t, ids)})
+			default: // a setting; without "=" its value is null
+				config := NewConfig{Name: k}
+				if hasValue {
+					config.Value = &v
+				}
+				t.Configs = append(t.Configs, config)
+			}
+		}
+		c.Topics = append(c.Topics, t)
+	}
+	return c
+}
+
+func (n *node) deleteEvent(a args, lines []string) DeleteTopics {
+	d := DeleteTopics{}
+	if hidden, ok := a["hidden"]; ok {
+		d.May = func(topic string) Access {
+			return Access{Describe: !strings.HasPrefix(topic, hidden), Delete: !strings.HasPrefix(topic, hidden) && !strings.HasPrefix(topic, a["kept"])}
+		}
+	}
+	for _, line := range lines {
+		la := parseArgs(strings.Fields(line))
+		ref := TopicRef{ID: testID(uint64(la.int(n.t, "id", 0)))}
+		if name, ok := la["name"]; ok {
+			ref.Name = &name
+		}
+		d.Topics = append(d.Topics, ref)
+	}
+	return d
+}
+
+func (n *node) growEvent(a args, lines []string) CreatePartitions {
+	c := CreatePartitions{ValidateOnly: a.has("validate")}
+	for _, line := range lines {
+		words := strings.Fields(line)
+		la := parseArgs(words[1:])
+		t := MorePartitions{Name: words[0], Count: int32(la.int(n.t, "to", 0))}
+		if assign, ok := la["assign"]; ok {
+			t.Assignments = [][]int32{}
+			for _, ids := range strings.Split(assign, ":") {
+				t.Assignments = append(t.Assignments, brokers(n.t, ids))
+			}
+		}
+		c.Topics = append(c.Topics, t)
+	}
+	return c
+}
+
+// show prints records and reply of a result.
+func (n *node) show(res coordinator.Result) string {
+	var b strings.Builder
+	for i, r := range res.Records {
+		if i == 20 {
+			fmt.Fprintf(&b, "record (%d more)\n", len(res.Records)-i)
+			break
+		}
+		fmt.Fprintf(&b, "record %s\n", dumpRecord(n.t, r.Value))
+	}
+	fail := func(f Failure) string {
+		if f.Code == 0 {
+			return "ok"
+		}
+		if f.Message == nil {
+			return fmt.Sprintf("error=%d null", f.Code)
+		}
+		return fmt.Sprintf("error=%d %.300s", f.Code, *f.Message)
+	}
+	switch r := res.Replies[0].Body.(type) {
+	case TopicsCreated:
+		for _, t := range r.Topics {
+			fmt.Fprintf(&b, "reply %.40q %s", t.Name, fail(t.Failure))
+			if t.Code == 0 {
+				fmt.Fprintf(&b, " id=%s partitions=%d rf=%d configs=%v", shortID(t.ID), t.Partitions, t.ReplicationFactor, t.Configs)
+			}
+			b.WriteString("\n")
+		}
+	case TopicsDeleted:
+		if r.Disabled {
+			b.WriteString("reply disabled\n")
+		}
+		for _, t := range r.Topics {
+			name := "null"
+			if t.Name != nil {
+				name = strconv.Quote(*t.Name)
+			}
+			fmt.Fprintf(&b, "reply %s %s %s\n", name, shortID(t.ID), fail(t.Failure))
+		}
+	case PartitionsCreated:
+		for _, t := range r.Topics {
+			fmt.Fprintf(&b, "reply %q %s\n", t.Name, fail(t.Failure))
+		}
+	default:
+		fmt.Fprintf(&b, "reply %T %+v\n", r, r)
+	}
+	return b.String()
+}
