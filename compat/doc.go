@@ -1,0 +1,25 @@
+// Command compat runs real Kafka clients and tools, each with its own client
+// code in its own language, against a broker that it starts itself: the built
+// binary, or Apache Kafka as the judge of the checks themselves.
+//
+//	go run ./compat [-target rotpeter|kafka] [-only REGEXP] [-lines N | -full]
+//
+// It sees the broker from outside only: processes, sockets, files and signals.
+// The suites:
+//
+//	startup  exec to the first acknowledged record, idle memory, size of the binary
+//	clients  every client does every check that it can do
+//	corpus   the Go standard library's source, a record a line, in through some clients and out through others
+//	kill     the same with the broker killed with SIGKILL and restarted three times in the middle
+//	dump     kafka-dump-log reads the data directories that the suites before left behind
+//	hostile  mutated requests of real clients, and connections that mean no good
+//
+// How a client is driven: clients with a library are asked through a small
+// driver in their language (clients/), one JSON request a line (driver.go);
+// command line tools are run as a person would run them (kcat.go, javatools.go).
+// What a client wrote is read back by franz-go in this process, and what it
+// reads was written by it (reference.go), so that a failure names one side.
+//
+// What cannot be installed is "not run" with the reason; under CI=true that is
+// a failure.
+package main

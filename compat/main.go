@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are the flags.
+type options struct {
+	target string
+	bin    string
+	only   *regexp.Regexp
+	lines  int
+	full   bool
+	seed   uint64
+	keep   bool
+}
+
+// bench is one run: the broker under test, the clients and the results.
+type bench struct {
+	options
+	source  string // folder of compat's own files
+	work    string // temporary folder of this run
+	cache   *cache
+	clients []client
+	java    *javaTools // nil where Java is not to be had
+	report  *report
+	log     io.Writer // the output of brokers and clients
+	dirs    []string  // data directories left behind by stopped brokers, for kafka-dump-log
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ok, err := run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "compat:", err)
+	}
+	if err != nil || !ok {
+		os.Exit(1)
+	}
+}
+
+func parseFlags() (o options, verbose bool, err error) {
+	only := flag.String("only", "", "run only the checks whose `suite/client/check` matches this regular expression")
+	flag.StringVar(&o.target, "target", "rotpeter", "what to test: rotpeter, or kafka (Apache Kafka, the judge of the checks)")
+	flag.StringVar(&o.bin, "bin", "bin/rotpeter", "the built binary")
+	flag.IntVar(&o.lines, "lines", 100_000, "lines of the corpus")
+	flag.BoolVar(&o.full, "full", false, "the whole corpus, and every reader reads every topic")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of the mutations of the hostile suite")
+	flag.BoolVar(&o.keep, "keep", false, "keep the temporary folder")
+	flag.BoolVar(&verbose, "v", false, "say what passed, too")
+	flag.Parse()
+	o.only, err = regexp.Compile(*only)
+	if err == nil && o.target != "rotpeter" && o.target != "kafka" {
+		err = fmt.Errorf("unknown target %q", o.target)
+	}
+	return o, verbose, err
+}
+
+func run(ctx context.Context) (ok bool, err error) {
+	o, verbose, err := parseFlags()
+	if err != nil {
+		return false, err
+	}
+	b := &bench{options: o, source: "compat", report: &report{out: os.Stdout, verbose: verbose}}
+	if _, err := os.Stat(filepath.Join(b.source, "java", "pom.xml")); err != nil {
+		return false, fmt.Errorf("run it from the top folder of the project: %w", err)
+	}
+	if b.source, err = filepath.Abs(b.source); err != nil {
+		return false, err
+	}
+	if b.bin, err = filepath.Abs(b.bin); err != nil {
+		return false, err
+	}
+	if b.work, err = os.MkdirTemp("", "compat-"); err != nil {
+		return false, err
+	}
+	logFile, err := os.Create(filepath.Join(b.work, "log"))
+	if err != nil {
+		return false, err
+	}
+	defer logFile.Close()
+	b.log = logFile
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return false, err
+	}
+	b.cache = &cache{dir: filepath.Join(user, "rotpeter"), source: b.source, log: b.log}
+
+	began := time.Now()
+	if err := b.suites(ctx); err != nil {
+		return false, fmt.Errorf("%w (see %s)", err, logFile.Name())
+	}
+	strict := os.Getenv("CI") == "true"
+	ok = b.report.print(strict)
+	fmt.Fprintf(os.Stderr, "compat took %.0fs\n", time.Since(began).Seconds())
+	if o.keep || !ok {
+		fmt.Fprintf(os.Stderr, "logs and data are in %s\n", b.work)
+		return ok, nil
+	}
+	return ok, os.RemoveAll(b.work)
+}
+
+// wants says whether -only lets a check run. A name with fewer parts than
+// three asks for anything below it.
+func (o options) wants(suite, client, check string) bool {
+	return o.only.MatchString(suite + "/" + client + "/" + check)
+}
+
+// wantsSuite says whether anything of a suite may run: -only either names it
+// or does not begin with another one.
+func (o options) wantsSuite(suite string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(o.only.String(), "^"), "/")
+	for _, s := range []string{"startup", "clients", "corpus", "kill", "dump", "hostile"} {
+		if s == first {
+			return s == suite
+		}
+	}
+	return true
+}
+
+// suites runs them in their order.
+func (b *bench) suites(ctx context.Context) error {
+	for _, s := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+
+		{"clients", b.clientChecks}, // leaves its broker's data to dump
+	} {
+		if !b.wantsSuite(s.name) {
+			continue
+		}
+		if err := s.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
