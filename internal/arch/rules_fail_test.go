@@ -42,6 +42,7 @@ var small = map[string]room{
 	"log":       {imports: []string{"log/batch"}, testImports: []string{"protocol"}},
 	"log/batch": {pure: true},
 	"cmd/x":     {all: true},
+	"compat":    {below: true, libraries: []string{franz}},
 }
 
 func imports(pkg string, paths ...string) string {
@@ -63,6 +64,9 @@ func TestImportsCanFail(t *testing.T) {
 		"log/bad_test.go", imports("log", "log", module+"/broker"),
 		"log/batch/bad.go", imports("batch", module+"/log"),
 		"attic/a.go", imports("attic"),
+		"log/attic/a.go", imports("attic"),
+		"compat/clients/go/good.go", imports("main", kmsg),
+		"compat/clients/go/bad.go", imports("main", module+"/broker"),
 	))
 	expect(t, got,
 		"protocol/bad.go:2: protocol may not import "+module+"/broker",
@@ -75,6 +79,8 @@ func TestImportsCanFail(t *testing.T) {
 		"log/bad_test.go:3: log may not import "+module+"/broker",
 		"log/batch/bad.go:2: log/batch may not import "+module+"/log",
 		"folder attic has no row",
+		"folder log/attic has no row",
+		"compat/clients/go/bad.go:2: compat/clients/go may not import "+module+"/broker",
 	)
 }
 

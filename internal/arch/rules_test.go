@@ -75,11 +75,24 @@ func within(p, folder string) bool {
 	return p == folder || strings.HasPrefix(p, folder+"/")
 }
 
+// find gives the row of a folder: its own, or one above it that says so.
+func find(table map[string]room, folder string) (room, bool) {
+	if r, ok := table[folder]; ok {
+		return r, true
+	}
+	for up := path.Dir(folder); up != "."; up = path.Dir(up) {
+		if r, ok := table[up]; ok && r.below {
+			return r, true
+		}
+	}
+	return room{}, false
+}
+
 // checkImports holds every import against the table of rooms.
 func checkImports(table map[string]room, files []source) []string {
 	var bad []string
 	for _, s := range files {
-		r, known := table[s.folder]
+		r, known := find(table, s.folder)
 		if !known {
 			bad = append(bad, fmt.Sprintf("%s/%s: folder %s has no row in the table of rooms", s.folder, s.name, s.folder))
 			continue
@@ -156,7 +169,7 @@ var impure = map[string][]string{
 func checkPure(table map[string]room, files []source) []string {
 	var bad []string
 	for _, s := range files {
-		if !table[s.folder].pure || s.test {
+		if r, _ := find(table, s.folder); !r.pure || s.test {
 			continue
 		}
 		names := s.imports()

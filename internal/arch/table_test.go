@@ -16,6 +16,8 @@ type room struct {
 	// pure rooms have no clock, no randomness, no operating system, no
 	// goroutine and no lock: what they need of the world comes in as arguments.
 	pure bool
+	// below says that the row also stands for the folders below the room.
+	below bool
 	// later says that the room is named by the design and need not exist yet.
 	later bool
 }
@@ -54,7 +56,7 @@ var rooms = map[string]room{
 	"internal/arch":      {},
 
 	// compat sees the broker from outside, as a client does.
-	"compat": {libraries: []string{franz, xsys}},
+	"compat": {below: true, libraries: []string{franz, xsys}},
 }
 
 // shardImports is what a pure shard may import.
