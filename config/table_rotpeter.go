@@ -12,6 +12,6 @@ var rotpeterSettings = []Setting{
 		Effect: works, Doc: "Format of the broker's own log lines."},
 	{Name: "rotpeter.log.level", Type: String, Default: "info", Check: oneOf("debug", "info", "warn", "error"),
 		Effect: works, Doc: "Least severe level of the broker's own log lines."},
-	{Name: "rotpeter.request.memory.bytes", Type: Long, Default: "268435456", Check: atLeast(1),
-		Effect: works, Doc: "Bytes of requests held in memory at a time, over all connections, when queued.max.request.bytes is -1. It must hold at least one request of socket.request.max.bytes."},
+	{Name: "rotpeter.request.memory.bytes", Type: Long, Default: "536870912", Check: atLeast(1),
+		Effect: works, Doc: "Bytes of requests held in memory at a time, over all connections, when queued.max.request.bytes is -1. No request may take more than a quarter of it."},
 }
