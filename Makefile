@@ -1,7 +1,8 @@
 # Rotpeter: `make` alone lists the targets.
 #
 # What is needed: Go (the version in go.mod or newer). `make race` also needs a C
-# compiler, `make compat` also Python 3, Node.js, Java 17 and kcat: see compat/README.md.
+# compiler; `make compat` also Python 3, Node.js, Java 17 with Maven, and kcat: what it
+# cannot install or find it reports as not run (compat/doc.go).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,6 +24,7 @@ HOT := ./broker ./log/... ./protocol
 # Time for each fuzz target of `make fuzz`, and flags for each run of tests.
 FUZZTIME ?= 10s
 TESTFLAGS ?=
+COMPATFLAGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -60,8 +62,8 @@ golden: ## rewrite the expected results of the scripts in testdata from what the
 	@git status --short -- '*testdata*' docs
 
 .PHONY: compat
-compat: build ## run real clients and tools against the built broker
-	$(GO) run ./compat
+compat: build ## run real clients and tools against the built broker (COMPATFLAGS: see go run ./compat -help)
+	$(GO) run ./compat $(COMPATFLAGS)
 
 .PHONY: bench
 bench: ## run the Go benchmarks of the hot rooms (the scenarios against Apache Kafka are not built yet)

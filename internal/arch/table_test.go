@@ -56,7 +56,7 @@ var rooms = map[string]room{
 	"internal/arch":      {},
 
 	// compat sees the broker from outside, as a client does.
-	"compat": {below: true, libraries: []string{franz, xsys}},
+	"compat": {below: true, imports: []string{"compat"}, libraries: []string{franz, xsys}},
 }
 
 // shardImports is what a pure shard may import.
