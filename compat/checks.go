@@ -230,8 +230,23 @@ func checkConsume(ctx context.Context, ref *reference, c client, name, codec str
 }
 
 func checkGroupOfThree(ctx context.Context, ref *reference, c client, name string) error {
-	got, err := read(ctx, ref, c, name, "none", 3, sample())
-	if err != nil {
+	if err := ref.create(ctx, name, checkPartitions); err != nil {
+		return err
+	}
+	// The records come when all three are in the group: each gets its share.
+	wrote := make(chan error, 1)
+	writing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		err := ref.waitMembers(writing, name, 3)
+		if err == nil {
+			err = ref.produce(writing, name, "none", false, sample())
+		}
+		wrote <- err
+	}()
+	got, err := c.impl.(consumer).Consume(ctx, name, name, 3, len(sample()))
+	cancel()
+	if err := errors.Join(err, <-wrote); err != nil {
 		return err
 	}
 	owner := map[int32]int{}

@@ -2,7 +2,7 @@
 // code in its own language, against a broker that it starts itself: the built
 // binary, or Apache Kafka as the judge of the checks themselves.
 //
-//	go run ./compat [-target rotpeter|kafka] [-only REGEXP] [-lines N | -full]
+//	go run ./compat [-target rotpeter|kafka] [-suite NAMES] [-only REGEXP] [-lines N | -full]
 //
 // It sees the broker from outside only: processes, sockets, files and signals.
 // The suites:

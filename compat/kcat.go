@@ -100,7 +100,7 @@ func (k *kcat) produce(ctx context.Context, topic, codec string, idempotent bool
 }
 
 func (k *kcat) Feed(topic, codec string) *exec.Cmd {
-	cmd := exec.Command("kcat", "-b", k.bootstrap, "-P", "-t", topic, "-z", codec, "-K", fieldSeparator,
+	cmd := exec.Command("kcat", "-b", k.bootstrap, "-E", "-P", "-t", topic, "-z", codec, "-K", fieldSeparator,
 		"-X", "enable.idempotence=true", "-X", "acks=all", "-X", "linger.ms=20",
 		"-X", "message.timeout.ms=300000", "-X", "reconnect.backoff.max.ms=500",
 		"-X", "queue.buffering.max.messages=1000000")

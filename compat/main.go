@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 type options struct {
 	target string
 	bin    string
+	suites []string // empty = all
 	only   *regexp.Regexp
 	lines  int
 	full   bool
@@ -51,7 +53,8 @@ func main() {
 }
 
 func parseFlags() (o options, verbose bool, err error) {
-	only := flag.String("only", "", "run only the checks whose `suite/client/check` matches this regular expression")
+	only := flag.String("only", "", "run only the checks whose name, `suite/client/check`, matches this regular expression")
+	suites := flag.String("suite", "", "comma-separated suites to run (default all)")
 	flag.StringVar(&o.target, "target", "rotpeter", "what to test: rotpeter, or kafka (Apache Kafka, the judge of the checks)")
 	flag.StringVar(&o.bin, "bin", "bin/rotpeter", "the built binary")
 	flag.IntVar(&o.lines, "lines", 100_000, "lines of the corpus")
@@ -60,6 +63,9 @@ func parseFlags() (o options, verbose bool, err error) {
 	flag.BoolVar(&o.keep, "keep", false, "keep the temporary folder")
 	flag.BoolVar(&verbose, "v", false, "say what passed, too")
 	flag.Parse()
+	if *suites != "" {
+		o.suites = strings.Split(*suites, ",")
+	}
 	o.only, err = regexp.Compile(*only)
 	if err == nil && o.target != "rotpeter" && o.target != "kafka" {
 		err = fmt.Errorf("unknown target %q", o.target)
@@ -98,7 +104,7 @@ func run(ctx context.Context) (ok bool, err error) {
 	b.cache = &cache{dir: filepath.Join(user, "rotpeter"), source: b.source, log: b.log}
 
 	began := time.Now()
-	if err := b.suites(ctx); err != nil {
+	if err := b.runSuites(ctx); err != nil {
 		return false, fmt.Errorf("%w (see %s)", err, logFile.Name())
 	}
 	strict := os.Getenv("CI") == "true"
@@ -111,34 +117,25 @@ func run(ctx context.Context) (ok bool, err error) {
 	return ok, os.RemoveAll(b.work)
 }
 
-// wants says whether -only lets a check run. A name with fewer parts than
-// three asks for anything below it.
+// wants says whether -only lets a check run.
 func (o options) wants(suite, client, check string) bool {
 	return o.only.MatchString(suite + "/" + client + "/" + check)
 }
 
-// wantsSuite says whether anything of a suite may run: -only either names it
-// or does not begin with another one.
-func (o options) wantsSuite(suite string) bool {
-	first, _, _ := strings.Cut(strings.TrimPrefix(o.only.String(), "^"), "/")
-	for _, s := range []string{"startup", "clients", "corpus", "kill", "dump", "hostile"} {
-		if s == first {
-			return s == suite
-		}
-	}
-	return true
-}
-
-// suites runs them in their order.
-func (b *bench) suites(ctx context.Context) error {
+// runSuites runs the suites in their order.
+func (b *bench) runSuites(ctx context.Context) error {
 	for _, s := range []struct {
 		name string
 		run  func(context.Context) error
 	}{
 
-		{"clients", b.clientChecks}, // leaves its broker's data to dump
+		{"startup", b.startup},
+		{"clients", b.clientChecks},
+		{"corpus", b.corpusChecks},
+		{"kill", b.killChecks},
+		{"dump", b.dumpChecks},
 	} {
-		if !b.wantsSuite(s.name) {
+		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {
 			continue
 		}
 		if err := s.run(ctx); err != nil {

@@ -188,3 +188,21 @@ func (r *reference) member(ctx context.Context, topic, group string, count int) 
 	}
 	return cl, nil
 }
+
+// waitMembers waits until a group is stable with so many members.
+func (r *reference) waitMembers(ctx context.Context, group string, members int) error {
+	for {
+		described, err := r.admin.DescribeGroups(ctx, group)
+		if err != nil {
+			return err
+		}
+		if g := described[group]; g.State == "Stable" && len(g.Members) == members {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("group %s: %w, it is %s with %d of %d members", group, ctx.Err(), described[group].State, len(described[group].Members), members)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

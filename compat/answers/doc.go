@@ -1,0 +1,64 @@
+// Command answers plays conversations of raw Kafka requests against a broker
+// and compares every answer with the one that Apache Kafka 4.3.1 gave.
+//
+//	go run ./compat/answers -bin bin/rotpeter           our binary, started on free ports
+//	go run ./compat/answers -kafka HOST:PORT            a running Apache Kafka still answers so
+//	go run ./compat/answers -kafka HOST:PORT -golden    write its answers into the scripts
+//
+// A running Kafka needs the settings in brokerSettings (broker.go), node.id=1,
+// replication factor 1 for its internal topics, and nothing of value in it:
+// before each script all topics and groups are deleted.
+//
+// # Scripts
+//
+// A script, testdata/answers/*.txt, is a list of blocks with empty lines
+// between them. A line that starts with # is a comment. A block is a command,
+// the fields of the request, a line ----, and the answer:
+//
+//	CreateTopics v7
+//	Topics: [{Topic: a, NumPartitions: 2, ReplicationFactor: 1}]
+//	----
+//	ThrottleMillis: 0
+//	Topics:
+//	- Topic: a, TopicID: <topic-1>, ErrorCode: 0, ErrorMessage: null, ...
+//
+// The names of requests and fields are kmsg's. A field that is not set has
+// kmsg's default; a field that does not exist, or not in that version, is an
+// error in the script. Fields are separated by commas or line ends; values are
+// numbers, true, false, null, words, "Go strings", hex"0a0b", now, now-1000,
+// lists [..], structs {..}, and for bytes:
+//
+//	repeat{text: x, times: 300}   (also for strings)
+//	batch{..}                     a record batch, see batch.go
+//	[batch{..}, hex"00"]          one after the other
+//
+// Commands:
+//
+//	[CONN:] API vN [OPTION=VALUE ...]    send a request, read its answer
+//	[CONN:] send API vN [OPTION=VALUE ...] send it only (no ---- follows)
+//	[CONN:] raw                          send the bytes given as hex, read whatever comes
+//	[CONN:] receive [VERSION OPTIONS]    read the next answer that is due on the connection
+//	[CONN:] hangup                       close the connection from our side (no ---- follows)
+//	wait DURATION                        let time pass (no ---- follows; 4s in a script at most)
+//
+// CONN names one of several TCP connections, opened when first used. Options:
+//
+//	client=ID|null   the client id in the header (default answers)
+//	retry=CODE       ask again, 3s long, as long as the answer holds ErrorCode: CODE
+//	only=PREFIX      show only items of the top list whose name starts so
+//	cut=N, extra=HEX leave out the last N bytes of the body, append bytes
+//	tag=N:HEX        add an unknown tagged field to the body
+//
+// The answer is "closed" when the broker closes the connection, "nothing" when
+// it says nothing in a while.
+//
+// # Answers
+//
+// An answer shows all fields that its version has. What differs from run to
+// run is replaced: UUIDs in texts by <uuid-1>, topic ids by <topic-1>, producer
+// and fetch session ids by <producer-1>, <session-1>, numbered in the order in
+// which the script meets them; the port by <port>, the cluster id by
+// <cluster>, times around now by <now>. Requests may use these words. Lists
+// without an order in Kafka are sorted (unordered, in differences.go). An
+// answer that is not encoded in the one normal way ends with a line that says so.
+package main
