@@ -147,20 +147,33 @@ func (b *bench) checkOne(ctx context.Context, ref *reference, c client, k check)
 
 // withBroker runs f with a broker of its own, the clients connected to it and
 // the reference; afterwards the broker stops cleanly and leaves its data.
-func (b *bench) withBroker(ctx context.Context, name string, f func(*target, *reference) error) error {
+func (b *bench) withBroker(ctx context.Context, name string, f func(*target, *reference) error) (err error) {
 	t, err := b.newTarget(name)
 	if err != nil {
 		return err
 	}
+	var proxy *recorder
+	if b.record != "" {
+		if proxy, err = newRecorder(b.record); err != nil {
+			return err
+		}
+		t.advertise = proxy.addr()
+	}
 	if err := t.Start(); err != nil {
 		return err
+	}
+	bootstrap := t.bootstrap
+	if proxy != nil {
+		bootstrap = proxy.addr()
+		go proxy.serve(t.bootstrap)
+		defer func() { err = errors.Join(err, proxy.Close()) }()
 	}
 	defer func() {
 		if t.cmd != nil {
 			t.Kill()
 		}
 	}()
-	b.clients = b.connect(t.bootstrap)
+	b.clients = b.connect(bootstrap)
 	b.versions(ctx)
 	ref, err := newReference(t.bootstrap)
 	if err != nil {

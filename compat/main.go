@@ -25,6 +25,7 @@ type options struct {
 	full   bool
 	seed   uint64
 	keep   bool
+	record string
 }
 
 // bench is one run: the broker under test, the clients and the results.
@@ -61,6 +62,7 @@ func parseFlags() (o options, verbose bool, err error) {
 	flag.BoolVar(&o.full, "full", false, "the whole corpus, and every reader reads every topic")
 	flag.Uint64Var(&o.seed, "seed", 1, "seed of the mutations of the hostile suite")
 	flag.BoolVar(&o.keep, "keep", false, "keep the temporary folder")
+	flag.StringVar(&o.record, "record", "", "keep a request of each kind that the clients send in this `folder`")
 	flag.BoolVar(&verbose, "v", false, "say what passed, too")
 	flag.Parse()
 	if *suites != "" {
@@ -134,6 +136,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"corpus", b.corpusChecks},
 		{"kill", b.killChecks},
 		{"dump", b.dumpChecks},
+		{"hostile", b.hostileChecks},
 	} {
 		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {
 			continue

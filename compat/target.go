@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type target struct {
 	start func(t *target) (*exec.Cmd, error) // starts and returns when it serves
 
 	bootstrap string // HOST:PORT of the Kafka protocol, from the first start on
+	advertise string // HOST:PORT told to clients instead, empty = bootstrap
 	http      string // HOST:PORT of metrics and health, rotpeter only
 	cmd       *exec.Cmd
 }
@@ -129,6 +131,9 @@ func newRotpeter(bin, data string, log io.Writer) *target {
 		}
 		cmd := exec.Command(bin, "--data", data, "--listen", listen, "--http", "127.0.0.1:0",
 			"--set", "group.initial.rebalance.delay.ms=300")
+		if t.advertise != "" {
+			cmd.Args = append(cmd.Args, "--set", "advertised.listeners=PLAINTEXT://"+t.advertise)
+		}
 		cmd.Stderr = log
 		line, err := firstLine(cmd)
 		if err != nil {
@@ -181,7 +186,7 @@ func newKafka(j *javaTools, dir string, log io.Writer) *target {
 				return nil, err
 			}
 			t.bootstrap, controller = fmt.Sprintf("127.0.0.1:%d", port), quorum
-			if err := os.WriteFile(config, []byte(kafkaProperties(t.bootstrap, controller, t.data)), 0o644); err != nil {
+			if err := os.WriteFile(config, []byte(kafkaProperties(t.bootstrap, cmp.Or(t.advertise, t.bootstrap), controller, t.data)), 0o644); err != nil {
 				return nil, err
 			}
 			if _, err := j.run(context.Background(), nil, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", config); err != nil {
@@ -209,22 +214,22 @@ func withoutHeap(args []string) []string {
 	return out
 }
 
-func kafkaProperties(bootstrap string, controller int, data string) string {
+func kafkaProperties(bootstrap, advertise string, controller int, data string) string {
 	return fmt.Sprintf(`process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:%[2]d
-listeners=PLAINTEXT://%[1]s,CONTROLLER://127.0.0.1:%[2]d
-advertised.listeners=PLAINTEXT://%[1]s
+controller.quorum.voters=1@127.0.0.1:%[3]d
+listeners=PLAINTEXT://%[1]s,CONTROLLER://127.0.0.1:%[3]d
+advertised.listeners=PLAINTEXT://%[2]s
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-log.dirs=%[3]s
+log.dirs=%[4]s
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=300
-`, bootstrap, controller, data)
+`, bootstrap, advertise, controller, data)
 }
 
 func freePort() (int, error) {

@@ -34,10 +34,10 @@
 //
 // Commands:
 //
-//	[CONN:] API vN [OPTION=VALUE ...]    send a request, read its answer
+//	[CONN:] API vN [OPTION=VALUE ...]      send a request, read its answer
 //	[CONN:] send API vN [OPTION=VALUE ...] send it only (no ---- follows)
 //	[CONN:] raw                          send the bytes given as hex, read whatever comes
-//	[CONN:] receive [VERSION OPTIONS]    read the next answer that is due on the connection
+//	[CONN:] receive                      read the next answer that is due on the connection
 //	[CONN:] hangup                       close the connection from our side (no ---- follows)
 //	wait DURATION                        let time pass (no ---- follows; 4s in a script at most)
 //
@@ -46,6 +46,7 @@
 //	client=ID|null   the client id in the header (default answers)
 //	retry=CODE       ask again, 3s long, as long as the answer holds ErrorCode: CODE
 //	only=PREFIX      show only items of the top list whose name starts so
+//	hide=FIELD       do not show the fields of that name
 //	cut=N, extra=HEX leave out the last N bytes of the body, append bytes
 //	tag=N:HEX        add an unknown tagged field to the body
 //

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -184,6 +183,3 @@ func join(path, name string) string {
 	}
 	return path + "." + name
 }
-
-// base64ID is a UUID as Kafka writes it.
-func base64ID(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }

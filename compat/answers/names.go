@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // names replaces what differs from run to run by words, and words by what they
@@ -176,6 +178,8 @@ func (n *names) showTopicID(id [16]byte) string {
 // showNumber is a number field of an answer.
 func (n *names) showNumber(name string, v int64) string {
 	switch {
+	case strings.HasSuffix(name, "ErrorCode") && v != 0:
+		return fmt.Sprintf("%d %s", v, errorName(int16(v)))
 	case name == "Port" && v == int64(n.port):
 		return "<port>"
 	case name == "ProducerID" && v >= 0:
@@ -186,4 +190,12 @@ func (n *names) showNumber(name string, v int64) string {
 		return "<epoch>"
 	}
 	return n.showTime(v)
+}
+
+// errorName is Kafka's name of an error code.
+func errorName(code int16) string {
+	if e := kerr.TypedErrorForCode(code); e != nil {
+		return e.Message
+	}
+	return "?"
 }

@@ -18,6 +18,7 @@ type shower struct {
 	shape shape
 	api   string // as in the tables of differences.go
 	only  string // prefix of the names in the top lists that are shown, "" = all
+	hide  string // name of fields that are not shown, "" = none
 }
 
 // show is the text of an answer.
@@ -33,7 +34,7 @@ func (s *shower) structLines(v reflect.Value, path, first, indent string) string
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
 		at := join(path, name)
-		if skipped(name) || !s.shape[at].present {
+		if skipped(name) || !s.shape[at].present || name == s.hide {
 			continue
 		}
 		f := v.Field(i)
@@ -73,12 +74,13 @@ func (s *shower) list(f reflect.Value, at, indent string) string {
 		}
 	}
 	if unordered[s.api+" "+at] {
+		outer := s.names.masked // a list within one that is being sorted
 		s.names.masked = true
 		keys := map[int]string{}
 		for _, i := range order {
 			keys[i] = s.structLines(f.Index(i), at, "", "")
 		}
-		s.names.masked = false
+		s.names.masked = outer
 		sort.SliceStable(order, func(a, b int) bool { return keys[order[a]] < keys[order[b]] })
 	}
 	var out strings.Builder

@@ -45,8 +45,11 @@ function headersOut (headers) {
 
 const ops = {
   version: async () => require('kafkajs/package.json').version,
-  create: ({ topic, partitions }) => withAdmin((a) =>
-    a.createTopics({ topics: [{ topic, numPartitions: partitions }], waitForLeaders: false })).then(() => null),
+  create: ({ topic, partitions }) => withAdmin(async (a) => {
+    const created = await a.createTopics({ topics: [{ topic, numPartitions: partitions }], waitForLeaders: false })
+    if (!created) throw new Error('the topic exists')
+    return null
+  }),
   topics: () => withAdmin(async (a) => (await a.listTopics()).sort()),
   describe: ({ topic }) => withAdmin(async (a) => {
     const { topics: [found] } = await a.fetchTopicMetadata({ topics: [topic] })

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"reflect"
+	"strings"
+)
+
+// unordered are the lists whose order means nothing in Kafka: it is that of a
+// hash table, or random. They are shown sorted, for both brokers.
+var unordered = map[string]bool{
+	"Metadata Topics":                   true,
+	"Metadata Topics.Partitions":        true,
+	"DescribeConfigs Resources.Configs": true,
+	"CreateTopics Topics":               true,
+	"DeleteTopics Topics":               true,
+	"JoinGroup Members":                 true,
+	"ListGroups Groups":                 true,
+	"DescribeGroups Groups.Members":     true,
+}
+
+// difference is a field or a list in which the two brokers may differ.
+type difference struct {
+	reason string
+	keep   func(item reflect.Value) bool // lists: which items are shown
+	show   func(reflect.Value) string    // fields: what is shown instead of the value
+}
+
+// shownOtherwise are all legitimate differences between the answers of Kafka
+// and ours: API and path of the field -> what is shown of it, and why.
+var shownOtherwise = map[string]difference{
+	"DescribeConfigs Resources.Configs.Documentation": {
+		reason: "our texts about the settings are our own; that there is one is compared",
+		show:   someText,
+	},
+}
+
+// keptItems are the lists of which only some items are compared.
+var keptItems = map[string]difference{
+	"ApiVersions ApiKeys": {
+		reason: "Kafka has more APIs than we serve so far; the keys that we do serve are compared",
+		keep:   func(k reflect.Value) bool { return serves(k.FieldByName("ApiKey").Int()) },
+	},
+	"DescribeConfigs Resources.Configs": {
+		reason: "settings rotpeter.* are our own",
+		keep: func(c reflect.Value) bool {
+			return !strings.HasPrefix(c.FieldByName("Name").String(), "rotpeter.")
+		},
+	},
+}
+
+// serves tells whether we serve an API.
+func serves(key int64) bool {
+	switch key {
+	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 23, 32, 37, 42, 60, 75:
+		return true
+	}
+	return false
+}
+
+// someText tells only whether there is a text.
+func someText(v reflect.Value) string {
+	switch {
+	case v.IsNil():
+		return "null"
+	case v.Elem().String() == "":
+		return `""`
+	}
+	return "(a text)"
+}
+
+// keep tells whether an item of a list is shown: by the table above, and by a
+// command's option only, which looks at the name of items of top lists.
+func keep(api, at, only string, item reflect.Value) bool {
+	if d, ok := keptItems[api+" "+at]; ok && !d.keep(item) {
+		return false
+	}
+	if only == "" || strings.Contains(at, ".") || at == "Brokers" {
+		return true
+	}
+	for i := range item.NumField() {
+		f := item.Field(i)
+		if f.Kind() == reflect.Pointer && !f.IsNil() {
+			f = f.Elem()
+		}
+		if f.Kind() == reflect.String {
+			return strings.HasPrefix(f.String(), only)
+		}
+	}
+	return true
+}
