@@ -104,7 +104,7 @@ func checkFetchRequest(t *testing.T, want *kmsg.FetchRequest, got *FetchRequest)
 func TestFetchRequestDecode(t *testing.T) {
 	var got FetchRequest
 	for version := int16(fetchMin); version <= fetchMax; version++ {
-		for seed := range uint64(150) {
+		for seed := range seeds(150) {
 			want := newDice(seed).fetchRequest(version)
 			body := want.AppendTo(nil)
 			if err := got.Decode(version, append(body, "trailing"...)); err != nil {
@@ -211,7 +211,7 @@ func (d dice) fetchResponse(version int16) (*FetchResponse, *kmsg.FetchResponse)
 
 func TestFetchResponseEncode(t *testing.T) {
 	for version := int16(fetchMin); version <= fetchMax; version++ {
-		for seed := range uint64(100) {
+		for seed := range seeds(100) {
 			ours, theirs := newDice(seed).fetchResponse(version)
 			got, want := ours.AppendTo([]byte("before")), theirs.AppendTo([]byte("before"))
 			if !bytes.Equal(got, want) {

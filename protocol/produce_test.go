@@ -14,6 +14,14 @@ import (
 // dice makes messages from a seed.
 type dice struct{ *rand.Rand }
 
+// seeds is how many of n seeds a test goes through.
+func seeds(n uint64) uint64 {
+	if testing.Short() {
+		return n / 20
+	}
+	return n
+}
+
 func newDice(seed uint64) dice { return dice{rand.New(rand.NewPCG(seed, 1))} }
 
 func (d dice) uuid() (id [16]byte) {
@@ -105,7 +113,7 @@ func checkProduceRequest(t *testing.T, want *kmsg.ProduceRequest, got *ProduceRe
 func TestProduceRequestDecode(t *testing.T) {
 	var got ProduceRequest // one for all, as a handler reuses it
 	for version := int16(produceMin); version <= produceMax; version++ {
-		for seed := range uint64(200) {
+		for seed := range seeds(200) {
 			want := newDice(seed).produceRequest(version)
 			body := want.AppendTo(nil)
 			if err := got.Decode(version, append(body, "trailing"...)); err != nil {
@@ -225,7 +233,7 @@ func (d dice) produceResponse(version int16) (*ProduceResponse, *kmsg.ProduceRes
 
 func TestProduceResponseEncode(t *testing.T) {
 	for version := int16(produceMin); version <= produceMax; version++ {
-		for seed := range uint64(300) {
+		for seed := range seeds(300) {
 			ours, theirs := newDice(seed).produceResponse(version)
 			got, want := ours.AppendTo([]byte("before")), theirs.AppendTo([]byte("before"))
 			if !bytes.Equal(got, want) {
