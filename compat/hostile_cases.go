@@ -75,7 +75,10 @@ func apiVersions(correlation uint32) []byte {
 // promiseMuch announces the largest frames that are allowed and sends a header
 // only: memory is for what came, not for what was announced.
 func promiseMuch(ctx context.Context, t *target) (int, error) {
-	const n = 20
+	n := 20
+	if t.http == "" {
+		n = 4 // Apache Kafka takes the memory at once, and runs out of it with more
+	}
 	before := t.megabytes("VmRSS")
 	var conns []net.Conn
 	defer func() {

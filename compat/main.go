@@ -59,7 +59,7 @@ func parseFlags() (o options, verbose bool, err error) {
 	flag.StringVar(&o.target, "target", "rotpeter", "what to test: rotpeter, or kafka (Apache Kafka, the judge of the checks)")
 	flag.StringVar(&o.bin, "bin", "bin/rotpeter", "the built binary")
 	flag.IntVar(&o.lines, "lines", 100_000, "lines of the corpus")
-	flag.BoolVar(&o.full, "full", false, "the whole corpus, and every reader reads every topic")
+	flag.BoolVar(&o.full, "full", false, "the whole corpus, about two million lines, whatever -lines says")
 	flag.Uint64Var(&o.seed, "seed", 1, "seed of the mutations of the hostile suite")
 	flag.BoolVar(&o.keep, "keep", false, "keep the temporary folder")
 	flag.StringVar(&o.record, "record", "", "keep a request of each kind that the clients send in this `folder`")

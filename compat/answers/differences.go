@@ -12,6 +12,7 @@ var unordered = map[string]bool{
 	"Metadata Topics.Partitions":        true,
 	"DescribeConfigs Resources.Configs": true,
 	"CreateTopics Topics":               true,
+	"CreatePartitions Topics":           true,
 	"DeleteTopics Topics":               true,
 	"JoinGroup Members":                 true,
 	"ListGroups Groups":                 true,
