@@ -258,7 +258,7 @@ func TestMaxConnectionsPerIP(t *testing.T) {
 }
 
 func TestRequestMemory(t *testing.T) {
-	if n := mustLoad(t).RequestMemoryBytes(); n != 512 << 20 {
+	if n := mustLoad(t).RequestMemoryBytes(); n != 512<<20 {
 		t.Errorf("got %d", n)
 	}
 	if n := mustLoad(t, set("queued.max.request.bytes=104857600", "rotpeter.request.memory.bytes=1")).RequestMemoryBytes(); n != 100<<20 {

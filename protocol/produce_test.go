@@ -312,3 +312,17 @@ func TestHotCodecsAllocateNothing(t *testing.T) {
 		fetchResponse.appendTo(&o)
 	})
 }
+
+func manyPartitions(n int) *kmsg.ProduceRequest {
+	r := kmsg.NewPtrProduceRequest()
+	r.Version = 12
+	t := kmsg.NewProduceRequestTopic()
+	t.Topic = "orders"
+	for range n {
+		p := kmsg.NewProduceRequestTopicPartition()
+		p.Records = make([]byte, 100)
+		t.Partitions = append(t.Partitions, p)
+	}
+	r.Topics = append(r.Topics, t)
+	return r
+}

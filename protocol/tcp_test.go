@@ -25,7 +25,7 @@ func tcpRig(t *testing.T, o Options) *rig {
 }
 
 // fileOf writes n bytes that depend on a seed to a file.
-func fileOf(t *testing.T, n int) (*os.File, []byte) {
+func fileOf(t testing.TB, n int) (*os.File, []byte) {
 	t.Helper()
 	b := make([]byte, n)
 	random := rand.NewChaCha8([32]byte{1})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -205,4 +206,20 @@ func ignoringEINTR(fn func() error) error {
 			return err
 		}
 	}
+}
+
+// IsMount reports whether a directory is where a file system is mounted: it lies
+// on another device than its parent. Always false for file systems in memory.
+func IsMount(fsys FS, dir string) bool {
+	here, err := fsys.Stat(dir)
+	if err != nil {
+		return false
+	}
+	above, err := fsys.Stat(filepath.Join(dir, ".."))
+	if err != nil {
+		return false
+	}
+	a, ok := here.Sys().(*syscall.Stat_t)
+	b, ok2 := above.Sys().(*syscall.Stat_t)
+	return ok && ok2 && (a.Dev != b.Dev || a.Ino == b.Ino)
 }

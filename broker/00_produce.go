@@ -1,0 +1,268 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/rotpeter/rotpeter/log"
+	"github.com/rotpeter/rotpeter/log/batch"
+	"github.com/rotpeter/rotpeter/metadata"
+	"github.com/rotpeter/rotpeter/protocol"
+)
+
+// produce answers Produce (0), versions 3-13; 0-2 are advertised and refused
+// (KAFKA-18659).
+//
+// v3 transactional id, v5 LogStartOffset, v7 zstd, v8 RecordErrors, v13 topic
+// ids. acks=0 has no answer: an error closes the connection. acks=1 answers when
+// the batch is written, acks=all when it is on stable storage (decision D4).
+// ACL: WRITE on each topic, 29 for its partitions.
+// Left out: transactional batches are refused with INVALID_TXN_STATE, since no
+// transaction can be open while InitProducerId gives none out.
+func (b *Broker) produce(_ context.Context, c *protocol.Call) protocol.Answer {
+	p := b.producePool.Get().(*produceState)
+	if err := p.req.Decode(c.Version, c.Body); err != nil {
+		b.producePool.Put(p)
+		return protocol.Hangup(err)
+	}
+	p.b, p.call = b, c
+	p.run()
+	if p.req.Acks == 0 {
+		failed := p.failed
+		p.release()
+		if failed != nil {
+			return protocol.Hangup(failed)
+		}
+		return protocol.None()
+	}
+	if len(p.waits) == 0 {
+		return protocol.Now(p)
+	}
+	// Commits complete in order, so the last one is ready when all are.
+	return protocol.LaterWhen(p.waits[len(p.waits)-1].commit.Done(), p.wait)
+}
+
+// produceState is one request on its way: pooled, since it is the hot path.
+type produceState struct {
+	b      *Broker
+	call   *protocol.Call
+	req    protocol.ProduceRequest
+	resp   protocol.ProduceResponse
+	parts  []protocol.ProduceResponsePartition
+	waits  []produceWait
+	failed error // the first refusal, for acks=0
+}
+
+// produceWait is a partition whose answer waits for stable storage.
+type produceWait struct {
+	topic, part int
+	commit      *log.Commit
+}
+
+// AppendTo encodes the answer and gives the state back to its pool.
+func (p *produceState) AppendTo(dst []byte) []byte {
+	dst = p.resp.AppendTo(dst)
+	p.release()
+	return dst
+}
+
+func (p *produceState) release() {
+	b := p.b
+	p.b, p.call, p.failed = nil, nil, nil
+	clear(p.waits)
+	p.waits = p.waits[:0]
+	clear(p.parts)
+	p.parts = p.parts[:0]
+	clear(p.resp.Topics)
+	p.resp.Topics = p.resp.Topics[:0]
+	b.producePool.Put(p)
+}
+
+func (p *produceState) run() {
+	p.resp.Version, p.resp.ThrottleMillis, p.resp.NodeEndpoints = p.call.Version, 0, nil
+	n := 0
+	for i := range p.req.Topics {
+		n += len(p.req.Topics[i].Partitions)
+	}
+	if cap(p.parts) < n {
+		p.parts = make([]protocol.ProduceResponsePartition, 0, n)
+	}
+	im := p.b.image()
+	for ti := range p.req.Topics {
+		rt := &p.req.Topics[ti]
+		start := len(p.parts)
+		topic, refusal := p.topic(im, rt)
+		for pi := range rt.Partitions {
+			p.parts = append(p.parts, refusedPartition(rt.Partitions[pi].Index, 0))
+			out := &p.parts[len(p.parts)-1]
+			if refusal != nil {
+				p.refuse(out, refusal)
+				continue
+			}
+			p.append(topic, &rt.Partitions[pi], out, ti, pi)
+		}
+		p.resp.Topics = append(p.resp.Topics, protocol.ProduceResponseTopic{Name: rt.Name, ID: rt.ID, Partitions: p.parts[start:len(p.parts):len(p.parts)]})
+	}
+}
+
+// topic finds and checks what holds for all partitions of a topic.
+func (p *produceState) topic(im *metadata.Image, rt *protocol.ProduceTopic) (*metadata.Topic, error) {
+	if p.req.Acks < -1 || p.req.Acks > 1 {
+		return nil, kerr.InvalidRequiredAcks
+	}
+	var t *metadata.Topic
+	if p.call.Version >= 13 {
+		if t = im.TopicByID(rt.ID); t == nil {
+			return nil, kerr.UnknownTopicID
+		}
+	} else {
+		t = im.Topic(rt.Name)
+	}
+	name := rt.Name
+	if t != nil {
+		name = t.Name
+	}
+	switch {
+	case !p.b.mayTopic(p.call, OpWrite, name):
+		return nil, kerr.TopicAuthorizationFailed
+	case t == nil:
+		return nil, kerr.UnknownTopicOrPartition
+	case t.Internal && p.call.ClientID != adminClientID:
+		return nil, kerr.InvalidTopicException
+	}
+	return t, nil
+}
+
+// adminClientID is the client id that Kafka lets write to its internal topics.
+const adminClientID = "__admin_client"
+
+func refusedPartition(index int32, code int16) protocol.ProduceResponsePartition {
+	return protocol.ProduceResponsePartition{
+		Index: index, ErrorCode: code, BaseOffset: -1, LogAppendTimeMillis: -1, LogStartOffset: -1,
+		CurrentLeader: protocol.LeaderIDEpoch{ID: -1, Epoch: -1},
+	}
+}
+
+func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, out *protocol.ProduceResponsePartition, ti, pi int) {
+	if in.Index < 0 || int(in.Index) >= len(t.Partitions) {
+		p.refuse(out, kerr.UnknownTopicOrPartition)
+		return
+	}
+	part := &t.Partitions[in.Index]
+	if err := p.checkRecords(in.Records); err != nil {
+		p.refuse(out, err)
+		return
+	}
+	l, err := p.b.parts.get(t, in.Index)
+	if err != nil {
+		p.b.logStorage("open for produce", err)
+		p.refuse(out, err)
+		return
+	}
+	if p.req.Acks == -1 && len(part.ISR) < l.Config().MinInSyncReplicas {
+		p.refuse(out, kerr.NotEnoughReplicas)
+		return
+	}
+	size := len(in.Records)
+	done, err := l.Append(p.call.Arrived, in.Records, log.AppendOptions{
+		Origin: log.Client, Durable: p.req.Acks == -1 && p.b.durableAcks, LeaderEpoch: part.LeaderEpoch,
+	})
+	if err != nil {
+		out.LogStartOffset = l.Offsets().Start
+		p.refuse(out, err)
+		p.b.metrics.rejected(t.Name, size)
+		return
+	}
+	out.BaseOffset, out.LogAppendTimeMillis, out.LogStartOffset = done.First, done.LogAppendTime, done.LogStart
+	if !done.Duplicate {
+		p.b.metrics.produced(t.Name, int(done.Last-done.First+1), size)
+	}
+	if done.Commit != nil {
+		p.waits = append(p.waits, produceWait{ti, pi, done.Commit})
+	}
+}
+
+// checkRecords holds the rules that belong to the request and not to the log:
+// zstd needs v7 (KIP-110), and transactional batches need a transaction.
+func (p *produceState) checkRecords(records []byte) error {
+	if len(records) == 0 {
+		return kerr.InvalidRecord
+	}
+	h, err := batch.Parse(records)
+	if err != nil {
+		return nil // the log says what is wrong with it
+	}
+	if p.call.Version < 7 && h.Codec() == batch.Zstd {
+		return kerr.UnsupportedCompressionType
+	}
+	if h.Transactional() {
+		return kerr.InvalidTxnState
+	}
+	return nil
+}
+
+// refuse fills in the answer of a partition that took nothing.
+func (p *produceState) refuse(out *protocol.ProduceResponsePartition, err error) {
+	out.ErrorCode, out.BaseOffset, out.LogAppendTimeMillis = codeOf(err), -1, -1
+	var records *log.RecordErrors
+	if errors.As(err, &records) {
+		for _, r := range records.Records {
+			out.RecordErrors = append(out.RecordErrors, protocol.RecordError{BatchIndex: r.Index, Message: &r.Message})
+		}
+	}
+	out.ErrorMessage = messageOf(err)
+	p.b.metrics.errorCode(p.call.Key, out.ErrorCode)
+	if p.failed == nil {
+		p.failed = err
+	}
+}
+
+// wait ends when every partition that asked for it is on stable storage, or
+// after the request's own timeout, which Kafka answers with REQUEST_TIMED_OUT
+// though the records stay.
+func (p *produceState) wait(ctx context.Context) protocol.Response {
+	p.b.metrics.wait(delayedProduce, 1)
+	defer p.b.metrics.wait(delayedProduce, -1)
+	var timeout <-chan time.Time
+	for i := range p.waits {
+		w := &p.waits[i]
+		select {
+		case <-w.commit.Done():
+		default:
+			if timeout == nil {
+				timer := time.NewTimer(time.Duration(max(p.req.TimeoutMillis, 0)) * time.Millisecond)
+				defer timer.Stop()
+				timeout = timer.C
+			}
+			select {
+			case <-w.commit.Done():
+			case <-timeout:
+				p.refuse(&p.resp.Topics[w.topic].Partitions[w.part], kerr.RequestTimedOut)
+				timeout = closedTime()
+				continue
+			case <-ctx.Done():
+				p.refuse(&p.resp.Topics[w.topic].Partitions[w.part], kerr.RequestTimedOut)
+				continue
+			}
+		}
+		if err := w.commit.Err(); err != nil {
+			p.refuse(&p.resp.Topics[w.topic].Partitions[w.part], err)
+		}
+	}
+	return p
+}
+
+// closedTime is a timer that has fired and fires for everybody who asks again.
+func closedTime() <-chan time.Time {
+	c := make(chan time.Time)
+	close(c)
+	return c
+}
+
+func newProducePool() *sync.Pool {
+	return &sync.Pool{New: func() any { return new(produceState) }}
+}

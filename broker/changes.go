@@ -1,0 +1,202 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/coordinator/group"
+	"github.com/rotpeter/rotpeter/log"
+	"github.com/rotpeter/rotpeter/metadata"
+	"github.com/rotpeter/rotpeter/protocol"
+)
+
+// change is what became of topics when the image changed.
+type change struct {
+	deleted []*metadata.Topic
+}
+
+// publish makes the shard's image the broker's, after each durable batch and
+// before its replies: whoever is answered finds the change.
+func (b *Broker) publish(s coordinator.Shard) {
+	shard := s.(*metadata.Shard)
+	if shard.Err() != nil {
+		return // every event is answered with the reason; the image must not be acted on
+	}
+	o := b.metaLog.Offsets()
+	im := shard.Image().At(o.End-1, o.LeaderEpoch)
+	old := b.img.Load()
+	if old == nil || !maps.Equal(old.ClusterConfigs(), im.ClusterConfigs()) || !maps.Equal(old.BrokerConfigs(b.nodeID), im.BrokerConfigs(b.nodeID)) {
+		b.applyDynamic(im)
+	}
+	b.img.Store(im)
+	if old == nil {
+		return
+	}
+	_, deleted, _ := metadata.Diff(old, im)
+	if len(deleted) == 0 {
+		return
+	}
+	select {
+	case b.changes <- change{deleted: deleted}:
+	case <-b.life.Done():
+	}
+}
+
+// applyDynamic puts the dynamic broker settings of the metadata log over the
+// static ones (KIP-226).
+func (b *Broker) applyDynamic(im *metadata.Image) {
+	c, err := b.static.WithDynamicDefault(im.ClusterConfigs())
+	c, err2 := c.WithDynamicBroker(im.BrokerConfigs(b.nodeID))
+	if err := errors.Join(err, err2); err != nil {
+		b.log.Warn("dynamic settings of the broker that cannot be read are left out", "err", err)
+	}
+	b.conf.Store(c)
+}
+
+// reap does the slow part of deletions, away from the metadata shard: the logs
+// and the committed offsets of topics that are gone.
+func (b *Broker) reap() {
+	for {
+		select {
+		case c := <-b.changes:
+			for _, t := range c.deleted {
+				b.forget(b.life, t)
+			}
+		case <-b.life.Done():
+			return
+		}
+	}
+}
+
+func (b *Broker) forget(ctx context.Context, t *metadata.Topic) {
+	b.groups.topicDeleted(ctx, t)
+	if err := b.parts.remove(t); err != nil {
+		b.log.Error("a deleted topic's logs stay on disk until the next start", "topic", t.Name, "err", err)
+	}
+}
+
+// watchStore ends the broker when its only data directory is offline: nothing
+// can be acknowledged any more.
+func (b *Broker) watchStore() {
+	select {
+	case <-b.store.Failed():
+		b.fail(fmt.Errorf("the data directory is offline: %w", b.store.Err()))
+	case <-b.life.Done():
+	}
+}
+
+// warmUp opens the logs of all partitions, so that retention knows them, and
+// loads the groups, while the broker serves already.
+func (b *Broker) warmUp() {
+	for _, t := range b.image().Topics() {
+		for i := range t.Partitions {
+			select {
+			case <-b.life.Done():
+				return
+			default:
+			}
+			if _, err := b.parts.get(t, int32(i)); err != nil {
+				b.logStorage("open after start", err)
+			}
+		}
+	}
+	if err := b.store.SetAsideUnknown(); err != nil {
+		b.logStorage("set aside directories of unknown topics", err)
+	}
+	if _, err := b.groups.all(); err != nil {
+		b.logStorage("load groups after start", err)
+	}
+}
+
+// logStorage reports a storage error once where it is met; clients get its code.
+func (b *Broker) logStorage(doing string, err error) {
+	if errors.Is(err, errClosing) {
+		return
+	}
+	b.log.Error("storage error", "doing", doing, "err", err)
+}
+
+// reserveProducerIDs takes the next block of producer ids from the metadata log.
+func (b *Broker) reserveProducerIDs(ctx context.Context) (first, count int64, err error) {
+	reply, err := b.askMetadata(ctx, metadata.AllocateProducerIDs{})
+	if err != nil {
+		return 0, 0, fmt.Errorf("reserve producer ids: %w", err)
+	}
+	block := reply.(metadata.ProducerIDBlock)
+	if block.Count == 0 {
+		return 0, 0, errors.New("reserve producer ids: all of them have been handed out")
+	}
+	return block.First, int64(block.Count), nil
+}
+
+// facts are what the metrics ask at each scrape.
+func (b *Broker) facts() brokerFacts {
+	f := brokerFacts{State: brokerState(b.state.Load()), NodeID: b.nodeID, Listeners: map[string]listenerFacts{}, Closed: map[string]int64{}}
+	if im := b.image(); im != nil {
+		for _, t := range im.Topics() {
+			f.Topics = append(f.Topics, t.Name)
+			f.Partitions += len(t.Partitions)
+		}
+	}
+	if b.parts != nil {
+		b.parts.each(func(l *log.Log) {
+			o := l.Offsets()
+			f.Logs = append(f.Logs, logFacts{Topic: l.Topic(), Partition: l.Partition(), Start: o.Start, Stable: o.Stable, End: o.End, Bytes: l.Size(), Segments: l.Segments()})
+		})
+	}
+	if b.Err() != nil {
+		f.OfflineLogDirs, f.OfflinePartitions = 1, f.Partitions
+	}
+	if b.metaLog != nil {
+		o := b.metaLog.Offsets()
+		f.Metadata = metadataFacts{Epoch: o.LeaderEpoch, End: o.End, High: o.High}
+	}
+	f.FetchSessions, f.FetchSessionPartitions, f.FetchSessionEvictions = b.sessions.stats()
+	b.groupFacts(&f.Groups)
+	b.serverFacts(&f)
+	return f
+}
+
+// groupFacts sums the groups that are loaded. A coordinator that does not answer
+// soon is left out: a scrape must not wait for a slow disk.
+func (b *Broker) groupFacts(f *groupFacts) {
+	if b.groups == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), groupStatsWait)
+	defer cancel()
+	for _, s := range b.groups.loaded() {
+		reply, err := s.Do(ctx, group.Count{})
+		if err != nil {
+			continue
+		}
+		c := reply.(group.Counts)
+		f.Empty += c.Empty
+		f.PreparingRebalance += c.PreparingRebalance
+		f.CompletingRebalance += c.CompletingRebalance
+		f.Stable += c.Stable
+		f.Offsets += c.Offsets
+	}
+}
+
+// serverFacts sums what the listeners count.
+func (b *Broker) serverFacts(f *brokerFacts) {
+	for _, r := range protocol.Reasons() {
+		f.Closed[string(r)] = 0
+	}
+	for name, s := range b.servers {
+		st := s.Stats()
+		var closed uint64
+		for r, n := range st.Closed {
+			f.Closed[string(r)] += int64(n)
+			closed += n
+		}
+		f.Listeners[name] = listenerFacts{Open: st.Open, Accepted: int64(st.Opened), Closed: int64(closed)}
+	}
+	if b.credit != nil {
+		f.RequestMemory, f.RequestMemoryLimit = b.credit.Used(), b.credit.Total()
+	}
+}

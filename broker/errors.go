@@ -1,0 +1,70 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/log"
+)
+
+// codeOf is the only place where an error of the log or of a coordinator's
+// shell becomes a Kafka error code. An error it does not know is ours or the
+// world's: the client sees UNKNOWN_SERVER_ERROR and the caller logs it.
+func codeOf(err error) int16 {
+	if err == nil {
+		return 0
+	}
+	if e := (*kerr.Error)(nil); errors.As(err, &e) {
+		return e.Code
+	}
+	for _, row := range errorTable() {
+		if errors.Is(err, row.err) {
+			return row.code.Code
+		}
+	}
+	return kerr.UnknownServerError.Code
+}
+
+type errorRow struct {
+	err  error
+	code *kerr.Error
+}
+
+func errorTable() []errorRow {
+	return []errorRow{
+		{log.ErrOutOfRange, kerr.OffsetOutOfRange},
+		{log.ErrTooLarge, kerr.MessageTooLarge},
+		{log.ErrLargerThanSegment, kerr.RecordListTooLarge},
+		{log.ErrCorrupt, kerr.CorruptMessage},
+		{log.ErrInvalidTimestamp, kerr.InvalidTimestamp},
+		{log.ErrInvalidRecord, kerr.InvalidRecord},
+		{log.ErrUnsupportedCompression, kerr.UnsupportedCompressionType},
+		{log.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
+		{log.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+		{log.ErrInvalidTxnState, kerr.InvalidTxnState},
+		{log.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
+		{log.ErrClosed, kerr.NotLeaderForPartition},
+		{errClosing, kerr.NotLeaderForPartition},
+		{log.ErrDiskFull, kerr.KafkaStorageError},
+		{log.ErrOffline, kerr.KafkaStorageError},
+		{log.ErrStorage, kerr.KafkaStorageError},
+		{coordinator.ErrNotCoordinator, kerr.NotCoordinator},
+		{coordinator.ErrLoading, kerr.CoordinatorLoadInProgress},
+		{coordinator.ErrClosed, kerr.CoordinatorNotAvailable},
+		{context.Canceled, kerr.CoordinatorNotAvailable},
+		{context.DeadlineExceeded, kerr.RequestTimedOut},
+	}
+}
+
+// messageOf is the text that goes with a code in answers that carry one:
+// the error's own sentence when it is a refusal, nothing on success.
+func messageOf(err error) *string {
+	if err == nil {
+		return nil
+	}
+	s := err.Error()
+	return &s
+}

@@ -1,0 +1,220 @@
+package broker
+
+import (
+	"container/list"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/rotpeter/rotpeter/protocol"
+)
+
+// Fetch sessions (KIP-227): the broker remembers which partitions a consumer
+// reads, so that a request names only what changed and an answer holds only
+// what is new.
+
+const (
+	// minSessionEviction is how long a session is safe from one that wants its
+	// place (Kafka: FetchSession.MinIncrementalFetchSessionEvictionMs).
+	minSessionEviction = 120 * time.Second
+	initialEpoch       = 0  // asks for a new session, and closes the one named
+	finalEpoch         = -1 // asks for a full answer without a session, and closes the one named
+)
+
+// sessionKey names a partition inside a session, as the client did: by topic id
+// (v13+) or by name.
+type sessionKey struct {
+	id    [16]byte
+	name  string
+	index int32
+}
+
+// sessionPartition is what a session remembers of one partition: what the
+// client asked and what it was last told.
+type sessionPartition struct {
+	key      sessionKey
+	ask      protocol.FetchPartition
+	highMark int64 // told last; -1 before the first answer
+	logStart int64
+	place    *list.Element
+}
+
+// fetchSession is one consumer's set of partitions in the order in which they
+// are served: those that gave data go to the end (KIP-227's fairness).
+type fetchSession struct {
+	mu       sync.Mutex
+	id       int32
+	epoch    int32 // the epoch the next request must carry
+	usesIDs  bool
+	parts    map[sessionKey]*sessionPartition
+	order    *list.List
+	created  time.Time
+	lastUsed time.Time // guarded by sessionCache.mu
+	cached   *list.Element
+	counted  int // partitions, as sessionCache.parts counts them; guarded by sessionCache.mu
+}
+
+func nextSessionEpoch(e int32) int32 {
+	if e == math.MaxInt32 {
+		return 1
+	}
+	return e + 1
+}
+
+// update takes over what an incremental request says. The caller holds s.mu.
+func (s *fetchSession) updateLocked(req *protocol.FetchRequest) {
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		for _, p := range t.Partitions {
+			key := sessionKey{t.ID, t.Name, p.Index}
+			if have := s.parts[key]; have != nil {
+				have.ask = p
+				continue
+			}
+			sp := &sessionPartition{key: key, ask: p, highMark: -1, logStart: -1}
+			sp.place = s.order.PushBack(sp)
+			s.parts[key] = sp
+		}
+	}
+	for i := range req.Forgotten {
+		t := &req.Forgotten[i]
+		for _, index := range t.Partitions {
+			key := sessionKey{t.ID, t.Name, index}
+			if sp := s.parts[key]; sp != nil {
+				s.order.Remove(sp.place)
+				delete(s.parts, key)
+			}
+		}
+	}
+}
+
+// sessionCache holds at most slots sessions (max.incremental.fetch.session.cache.slots).
+type sessionCache struct {
+	slots int
+	newID func() int32
+
+	mu        sync.Mutex
+	byID      map[int32]*fetchSession
+	recent    *list.List // least recently used first
+	evictions int64
+	parts     int
+}
+
+func newSessionCache(slots int, newID func() int32) *sessionCache {
+	return &sessionCache{slots: slots, newID: newID, byID: map[int32]*fetchSession{}, recent: list.New()}
+}
+
+// add makes a session if there is a free slot or one that was not used for two
+// minutes; otherwise it answers nil and the client goes on with full requests.
+func (c *sessionCache) add(req *protocol.FetchRequest, usesIDs bool, now time.Time) *fetchSession {
+	if c.slots <= 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.byID) >= c.slots {
+		oldest := c.recent.Front().Value.(*fetchSession)
+		if now.Sub(oldest.lastUsed) < minSessionEviction {
+			return nil
+		}
+		c.removeLocked(oldest)
+		c.evictions++
+	}
+	id := c.newID()
+	for id <= 0 || c.byID[id] != nil {
+		id = c.newID()
+	}
+	s := &fetchSession{id: id, epoch: 1, usesIDs: usesIDs, parts: map[sessionKey]*sessionPartition{}, order: list.New(), created: now, lastUsed: now}
+	s.updateLocked(req)
+	c.byID[id] = s
+	s.counted = len(s.parts)
+	c.parts += s.counted
+	s.cached = c.recent.PushBack(s)
+	return s
+}
+
+// get finds a session and marks it used.
+func (c *sessionCache) get(id int32, now time.Time) *fetchSession {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.byID[id]
+	if s != nil {
+		s.lastUsed = now
+		c.recent.MoveToBack(s.cached)
+	}
+	return s
+}
+
+func (c *sessionCache) remove(id int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.byID[id]; s != nil {
+		c.removeLocked(s)
+	}
+}
+
+func (c *sessionCache) removeLocked(s *fetchSession) {
+	delete(c.byID, s.id)
+	c.recent.Remove(s.cached)
+	c.parts -= s.counted
+}
+
+// stats are the figures of Kafka's FetchSessionCache metrics.
+func (c *sessionCache) stats() (sessions, partitions int, evictions int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.byID), c.parts, c.evictions
+}
+
+// begin finds or makes the session of a request. A nil session and a nil error
+// mean a full request that is answered without one.
+// Errors: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH,
+// FETCH_SESSION_TOPIC_ID_ERROR, all top-level.
+func (c *sessionCache) begin(req *protocol.FetchRequest, version int16, now time.Time) (*fetchSession, *kerr.Error) {
+	usesIDs := version >= 13
+	if version < 7 {
+		return nil, nil
+	}
+	if req.SessionEpoch == initialEpoch || req.SessionEpoch == finalEpoch {
+		if req.SessionID != 0 {
+			c.remove(req.SessionID)
+		}
+		if req.SessionEpoch == finalEpoch {
+			return nil, nil
+		}
+		return c.add(req, usesIDs, now), nil
+	}
+	s := c.get(req.SessionID, now)
+	if s == nil {
+		return nil, kerr.FetchSessionIDNotFound
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.epoch != req.SessionEpoch {
+		return nil, kerr.InvalidFetchSessionEpoch
+	}
+	if s.usesIDs != usesIDs {
+		return nil, kerr.FetchSessionTopicIDError
+	}
+	before := len(s.parts)
+	s.updateLocked(req)
+	c.resize(s, len(s.parts)-before)
+	if len(s.parts) == 0 {
+		// Removing every partition ends the session; the answer has none.
+		c.remove(s.id)
+		return nil, nil
+	}
+	s.epoch = nextSessionEpoch(s.epoch)
+	return s, nil
+}
+
+func (c *sessionCache) resize(s *fetchSession, by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byID[s.id] == s {
+		c.parts += by
+		s.counted += by
+	}
+}

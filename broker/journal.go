@@ -1,0 +1,165 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/log"
+	"github.com/rotpeter/rotpeter/log/batch"
+)
+
+const (
+	// journalReadBytes is how much of a partition is read at once while loading:
+	// large sequential reads cost least (performance.md).
+	journalReadBytes = 4 << 20
+	// journalBatchBytes bounds one batch that a coordinator writes: under the
+	// default max.message.bytes of 1 MiB, so that any reader can take it.
+	journalBatchBytes = 1 << 20
+)
+
+// journal keeps a shard's records in a partition log.
+type journal struct {
+	open    func() (*log.Log, error)
+	epoch   int32
+	origin  log.Origin
+	durable bool
+}
+
+// Load reads the partition from its start to its end.
+func (j *journal) Load(apply func(coordinator.Record) error) error {
+	l, err := j.open()
+	if err != nil {
+		return err
+	}
+	o := l.Offsets()
+	for from := o.Start; from < o.End; {
+		next, err := j.loadSome(l, from, apply)
+		if err != nil {
+			return fmt.Errorf("load %s-%d from offset %d: %w", l.Topic(), l.Partition(), from, err)
+		}
+		if next <= from {
+			return fmt.Errorf("load %s-%d: no batch at offset %d below the end %d", l.Topic(), l.Partition(), from, o.End)
+		}
+		from = next
+	}
+	return nil
+}
+
+func (j *journal) loadSome(l *log.Log, from int64, apply func(coordinator.Record) error) (next int64, err error) {
+	chunk, err := l.Read(from, journalReadBytes, log.End, true)
+	if err != nil {
+		return 0, err
+	}
+	defer chunk.Release()
+	next = from
+	for _, run := range chunk.Runs {
+		b := run.Data
+		if run.File != nil {
+			b = make([]byte, run.Len)
+			if _, err := io.ReadFull(io.NewSectionReader(run.File, run.Off, int64(run.Len)), b); err != nil {
+				return 0, err
+			}
+		}
+		for len(b) > 0 {
+			h, err := batch.Parse(b)
+			if err != nil {
+				return 0, err
+			}
+			if err := loadBatch(&h, b[:h.Size()], from, apply); err != nil {
+				return 0, err
+			}
+			next = h.LastOffset() + 1
+			b = b[h.Size():]
+		}
+	}
+	return next, nil
+}
+
+func loadBatch(h *batch.Header, b []byte, from int64, apply func(coordinator.Record) error) error {
+	return batch.Records(b, journalBatchBytes*8, func(r batch.Record) error {
+		if h.BaseOffset+int64(r.OffsetDelta) < from {
+			return nil
+		}
+		rec := coordinator.Record{Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value), Timestamp: h.BaseTimestamp + r.TimestampDelta}
+		if h.Transactional() || h.Control() {
+			rec.ProducerID, rec.ProducerEpoch, rec.Transactional = h.ProducerID, h.ProducerEpoch, true
+		}
+		if h.Control() {
+			kind, ok := batch.ControlType(r.Key)
+			if !ok {
+				return nil
+			}
+			switch kind {
+			case batch.ControlCommit:
+				rec.Control = coordinator.Commit
+			case batch.ControlAbort:
+				rec.Control = coordinator.Abort
+			default:
+				return nil // the metadata log's own control records
+			}
+			rec.Key, rec.Value = nil, nil
+		}
+		return apply(rec)
+	})
+}
+
+// Append writes the records in as few batches as they fit into, in one append: all
+// or none. Records of a transaction get a batch of their producer. Records of the
+// metadata log are never cut apart: a batch is what a crash leaves whole.
+func (j *journal) Append(now time.Time, rs []coordinator.Record) (coordinator.Receipt, error) {
+	l, err := j.open()
+	if err != nil {
+		return nil, err
+	}
+	for i := range rs {
+		if rs[i].Control != coordinator.None {
+			return nil, fmt.Errorf("append to %s-%d: transaction markers are not a coordinator's to write", l.Topic(), l.Partition())
+		}
+	}
+	b := j.encode(now.UnixMilli(), rs)
+	done, err := l.Append(now, b, log.AppendOptions{Origin: j.origin, Durable: j.durable, LeaderEpoch: j.epoch})
+	if err != nil {
+		return nil, fmt.Errorf("append %d records to %s-%d: %w", len(rs), l.Topic(), l.Partition(), err)
+	}
+	if done.Commit == nil {
+		return nil, nil
+	}
+	return done.Commit, nil
+}
+
+func (j *journal) encode(now int64, rs []coordinator.Record) []byte {
+	var b []byte
+	var messages []batch.Message
+	size := 0
+	for i := 0; i < len(rs); i++ {
+		r := &rs[i]
+		m := batch.Message{Timestamp: now, Key: r.Key, Value: r.Value}
+		if r.Timestamp != 0 {
+			m.Timestamp = r.Timestamp
+		}
+		messages = append(messages, m)
+		size += len(r.Key) + len(r.Value) + recordOverhead
+		if i+1 < len(rs) && sameBatch(r, &rs[i+1]) && (j.origin == log.Raft ||
+			size+len(rs[i+1].Key)+len(rs[i+1].Value)+recordOverhead < journalBatchBytes-batch.HeaderBytes) {
+			continue
+		}
+		o := batch.Plain()
+		if r.Transactional {
+			o.ProducerID, o.ProducerEpoch, o.Transactional = r.ProducerID, r.ProducerEpoch, true
+		}
+		b = batch.Append(b, o, messages)
+		messages, size = messages[:0], 0
+	}
+	return b
+}
+
+// recordOverhead is more than a record's own fields take in a batch.
+const recordOverhead = 40
+
+func sameBatch(a, b *coordinator.Record) bool {
+	return a.Transactional == b.Transactional &&
+		(!a.Transactional || a.ProducerID == b.ProducerID && a.ProducerEpoch == b.ProducerEpoch)
+}

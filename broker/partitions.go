@@ -1,0 +1,130 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/rotpeter/rotpeter/log"
+	"github.com/rotpeter/rotpeter/metadata"
+)
+
+// partitionKey names a partition for ever: a topic that is deleted and made
+// again has another id.
+type partitionKey struct {
+	topic     [16]byte
+	partition int32
+}
+
+// partitions holds the open logs of this broker. A log is opened at its first
+// use, or by the opener that walks all of them after start.
+type partitions struct {
+	store *log.Store
+	view  func(t *metadata.Topic) log.Config
+
+	mu     sync.RWMutex
+	byKey  map[partitionKey]*openLog
+	closed bool
+}
+
+// openLog is one log that is open or being opened: ready is closed when l and
+// err are set.
+type openLog struct {
+	ready chan struct{}
+	l     *log.Log
+	err   error
+}
+
+var errClosing = errors.New("the broker is stopping")
+
+func newPartitions(store *log.Store, view func(*metadata.Topic) log.Config) *partitions {
+	return &partitions{store: store, view: view, byKey: map[partitionKey]*openLog{}}
+}
+
+// get returns the log of one partition of t, opening it if need be. Opening
+// may have to recover the log, so it can take as long as reading its tail.
+// The error is a storage error; a failed opening is tried again by the next caller.
+func (p *partitions) get(t *metadata.Topic, index int32) (*log.Log, error) {
+	key := partitionKey{t.ID, index}
+	p.mu.RLock()
+	o := p.byKey[key]
+	p.mu.RUnlock()
+	if o == nil {
+		o = p.open(key, t)
+	}
+	<-o.ready
+	return o.l, o.err
+}
+
+func (p *partitions) open(key partitionKey, t *metadata.Topic) *openLog {
+	p.mu.Lock()
+	if o := p.byKey[key]; o != nil {
+		p.mu.Unlock()
+		return o
+	}
+	o := &openLog{ready: make(chan struct{})}
+	if p.closed {
+		o.err = errClosing
+		close(o.ready)
+		p.mu.Unlock()
+		return o
+	}
+	p.byKey[key] = o
+	p.mu.Unlock()
+
+	o.l, o.err = p.store.Open(t.Name, key.partition, t.ID, p.view(t))
+	if o.err != nil {
+		o.err = fmt.Errorf("open %s-%d: %w", t.Name, key.partition, o.err)
+		p.mu.Lock()
+		delete(p.byKey, key)
+		p.mu.Unlock()
+	}
+	close(o.ready)
+	return o
+}
+
+// remove deletes the logs of a deleted topic. Readers that are in the middle
+// of one finish undisturbed.
+func (p *partitions) remove(t *metadata.Topic) error {
+	var all error
+	for i := range t.Partitions {
+		key := partitionKey{t.ID, t.Partitions[i].Index}
+		p.mu.Lock()
+		o := p.byKey[key]
+		delete(p.byKey, key)
+		p.mu.Unlock()
+		if o != nil {
+			<-o.ready
+		}
+		if err := p.store.Remove(t.Name, key.partition, t.ID); err != nil {
+			all = errors.Join(all, fmt.Errorf("delete %s-%d: %w", t.Name, key.partition, err))
+		}
+	}
+	return all
+}
+
+// each calls f with every open log, in no particular order.
+func (p *partitions) each(f func(*log.Log)) {
+	p.mu.RLock()
+	open := make([]*openLog, 0, len(p.byKey))
+	for _, o := range p.byKey {
+		open = append(open, o)
+	}
+	p.mu.RUnlock()
+	for _, o := range open {
+		select {
+		case <-o.ready:
+			if o.l != nil {
+				f(o.l)
+			}
+		default:
+		}
+	}
+}
+
+// stop refuses further openings. Logs that are open stay so until the store closes.
+func (p *partitions) stop() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+}

@@ -1,0 +1,114 @@
+package broker
+
+import (
+	"math"
+	"time"
+
+	"github.com/rotpeter/rotpeter/config"
+	"github.com/rotpeter/rotpeter/coordinator/group"
+	"github.com/rotpeter/rotpeter/internal/vfs"
+	"github.com/rotpeter/rotpeter/log"
+	"github.com/rotpeter/rotpeter/log/batch"
+	"github.com/rotpeter/rotpeter/metadata"
+)
+
+// This file turns settings into what each room wants to know of them.
+
+func millis(n int64) time.Duration {
+	if n > int64(time.Duration(1<<63-1)/time.Millisecond) {
+		return 1<<63 - 1
+	}
+	return time.Duration(n) * time.Millisecond
+}
+
+// groupOptions are the settings of classic groups.
+func groupOptions(c *config.Config, newID func() [16]byte) group.Options {
+	o := group.DefaultOptions(func(prefix string) string { return prefix + "-" + uuidText(newID()) })
+	o.MinSessionTimeout = millis(c.Int("group.min.session.timeout.ms"))
+	o.MaxSessionTimeout = millis(c.Int("group.max.session.timeout.ms"))
+	o.InitialRebalanceDelay = millis(c.Int("group.initial.rebalance.delay.ms"))
+	o.MaxSize = int(c.Int("group.max.size"))
+	o.OffsetMetadataMaxChars = int(c.Int("offset.metadata.max.bytes"))
+	o.OffsetsRetention = time.Duration(c.Int("offsets.retention.minutes")) * time.Minute
+	o.OffsetsRetentionCheckInterval = millis(c.Int("offsets.retention.check.interval.ms"))
+	return o
+}
+
+// uuidText is the form of java.util.UUID, which Kafka uses in member ids.
+func uuidText(id [16]byte) string {
+	const hex = "0123456789abcdef"
+	text := make([]byte, 0, 36)
+	for i, b := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text = append(text, '-')
+		}
+		text = append(text, hex[b>>4], hex[b&15])
+	}
+	return string(text)
+}
+
+// topicLogConfig is the log's view of a topic's effective settings.
+func (b *Broker) topicLogConfig(t *metadata.Topic) log.Config {
+	view, err := b.conf.Load().Topic(t.Configs)
+	if err != nil {
+		b.log.Warn("a topic has settings that cannot be read: their defaults stand", "topic", t.Name, "err", err)
+	}
+	return logConfig(view)
+}
+
+// logConfig hands on what config resolved.
+func logConfig(v config.TopicView) log.Config {
+	c := log.Config{
+		SegmentBytes: int(v.SegmentBytes), SegmentMillis: v.SegmentMillis, SegmentJitterMillis: v.SegmentJitterMillis,
+		SegmentIndexBytes: int(v.SegmentIndexBytes), IndexIntervalBytes: int(v.IndexIntervalBytes), MaxMessageBytes: int(v.MaxMessageBytes),
+		Delete: v.Delete, Compact: v.Compact, RetentionMillis: v.RetentionMillis, RetentionBytes: v.RetentionBytes,
+		KeepCompression: v.CompressionType == "producer",
+		LogAppendTime:   v.LogAppendTime, TimestampBeforeMaxMillis: v.TimestampBeforeMaxMillis, TimestampAfterMaxMillis: v.TimestampAfterMaxMillis,
+		FlushMessages: v.FlushMessages, FlushMillis: v.FlushMillis, FileDeleteDelayMillis: v.FileDeleteDelayMillis,
+		MaxCompactionLagMillis: v.MaxCompactionLagMillis, MinInSyncReplicas: v.MinInsyncReplicas,
+	}
+	if codec, ok := batch.ParseCodec(v.CompressionType); ok {
+		c.Compression = codec // "uncompressed" is no codec's name: the zero value is None
+	}
+	switch c.Compression {
+	case batch.Gzip:
+		c.CompressionLevel = max(v.GzipLevel, 0) // -1 is the codec's default too
+	case batch.LZ4:
+		c.CompressionLevel = v.LZ4Level
+	case batch.Zstd:
+		c.CompressionLevel = v.ZstdLevel
+	}
+	return c
+}
+
+// storeOptions are the settings of the data directory.
+func (b *Broker) storeOptions(o Options) log.Options {
+	c := o.Config
+	sync := c.Text("rotpeter.syncfs")
+	return log.Options{
+		Log: b.log, NewID: o.NewID,
+		Random: func() int64 { return int64(uint32(o.Random())) },
+		Known: func(id [16]byte) bool {
+			im := b.image()
+			return im != nil && im.TopicByID(id) != nil
+		},
+		SyncFS:                  sync == "always" || sync == "auto" && vfs.IsMount(o.FS, o.Dir),
+		InitialDelay:            millis(c.Int("log.initial.task.delay.ms")),
+		RetentionCheck:          millis(c.Int("log.retention.check.interval.ms")),
+		Checkpoint:              millis(c.Int("log.flush.offset.checkpoint.interval.ms")),
+		StartCheckpoint:         millis(c.Int("log.flush.start.offset.checkpoint.interval.ms")),
+		ProducerExpiration:      millis(c.Int("producer.id.expiration.ms")),
+		ProducerExpirationCheck: millis(c.Int("producer.id.expiration.check.interval.ms")),
+	}
+}
+
+// metadataLogConfig is how KRaft keeps its log: for ever, since nothing is
+// snapshotted away, in segments of its own size.
+func metadataLogConfig(c *config.Config) log.Config {
+	l := log.DefaultConfig()
+	l.SegmentBytes = int(c.Int("metadata.log.segment.bytes"))
+	l.SegmentMillis = c.Int("metadata.log.segment.ms")
+	l.Delete, l.RetentionMillis, l.Irreplaceable = false, -1, true
+	l.MaxMessageBytes = math.MaxInt32
+	return l
+}

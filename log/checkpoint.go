@@ -1,0 +1,154 @@
+package log
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/rotpeter/rotpeter/internal/vfs"
+)
+
+// Files of the store's directory, as Kafka's LogManager names them.
+const (
+	recoveryPointFile = "recovery-point-offset-checkpoint"
+	logStartFile      = "log-start-offset-checkpoint"
+	highWatermarkFile = "replication-offset-checkpoint"
+	cleanShutdownFile = ".kafka_cleanshutdown"
+	lockFile          = ".lock"
+	epochFile         = "leader-epoch-checkpoint"
+	metadataFile      = "partition.metadata"
+)
+
+// maxCheckpointBytes bounds a checkpoint: a line of 300 bytes for each of 200,000 partitions.
+const maxCheckpointBytes = 64 << 20
+
+// place names a partition.
+type place struct {
+	topic     string
+	partition int32
+}
+
+func (p place) String() string { return p.topic + "-" + strconv.Itoa(int(p.partition)) }
+
+func (p place) less(q place) bool {
+	if p.topic != q.topic {
+		return p.topic < q.topic
+	}
+	return p.partition < q.partition
+}
+
+// formatOffsets writes an offset checkpoint (OffsetCheckpointFile): version 0, the
+// number of entries, then "topic partition offset" per line.
+func formatOffsets(offsets map[place]int64) []byte {
+	places := make([]place, 0, len(offsets))
+	for p := range offsets {
+		places = append(places, p)
+	}
+	sort.Slice(places, func(i, j int) bool { return places[i].less(places[j]) })
+	b := fmt.Appendf(nil, "0\n%d\n", len(places))
+	for _, p := range places {
+		b = fmt.Appendf(b, "%s %d %d\n", p.topic, p.partition, offsets[p])
+	}
+	return b
+}
+
+// parseOffsets reads an offset checkpoint. An empty file has no entries.
+func parseOffsets(b []byte) (map[place]int64, error) {
+	rows, err := checkpointRows(b, 3)
+	if err != nil {
+		return nil, err
+	}
+	offsets := make(map[place]int64, len(rows))
+	for _, r := range rows {
+		partition, err1 := strconv.ParseInt(r[1], 10, 32)
+		offset, err2 := strconv.ParseInt(r[2], 10, 64)
+		if err1 != nil || err2 != nil || partition < 0 || offset < 0 {
+			return nil, fmt.Errorf("checkpoint has a wrong line %q", strings.Join(r, " "))
+		}
+		offsets[place{r[0], int32(partition)}] = offset
+	}
+	return offsets, nil
+}
+
+// checkpointRows splits a checkpoint into its lines' fields (CheckpointFile).
+func checkpointRows(b []byte, fields int) ([][]string, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+	if len(lines) < 2 || lines[0] != "0" {
+		return nil, errors.New("checkpoint does not begin with version 0 and a count")
+	}
+	count, err := strconv.Atoi(lines[1])
+	if err != nil || count != len(lines)-2 {
+		return nil, fmt.Errorf("checkpoint says %q entries and has %d", lines[1], len(lines)-2)
+	}
+	rows := make([][]string, 0, count)
+	for _, line := range lines[2:] {
+		r := strings.Fields(line)
+		if len(r) != fields {
+			return nil, fmt.Errorf("checkpoint has a wrong line %q", line)
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// replaceFile puts b in the place of the file: temporary file, sync, rename. The
+// new name is durable after SyncDir.
+func replaceFile(fsys vfs.FS, name string, b []byte) error {
+	temporary := name + ".tmp"
+	if err := writeFile(fsys, temporary, b, true); err != nil {
+		return err
+	}
+	return fsys.Rename(temporary, name)
+}
+
+// writeFile makes the file hold b and nothing else.
+func writeFile(fsys vfs.FS, name string, b []byte, durable bool) (err error) {
+	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if len(b) > 0 {
+		if _, err := f.WriteAt(b, 0); err != nil {
+			return err
+		}
+	}
+	if durable {
+		return f.Sync()
+	}
+	return nil
+}
+
+// replaceDurably is replaceFile with the directory synced.
+func replaceDurably(fsys vfs.FS, name string, b []byte) error {
+	if err := replaceFile(fsys, name, b); err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	if err := fsys.SyncDir(filepath.Dir(name)); err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	return nil
+}
+
+// formatMetadata is the content of partition.metadata (PartitionMetadataFile).
+func formatMetadata(id [16]byte) []byte {
+	return []byte("version: 0\ntopic_id: " + formatID(id))
+}
+
+// parseMetadata reads a topic id from partition.metadata.
+func parseMetadata(b []byte) (id [16]byte, err error) {
+	version, rest, _ := bytes.Cut(b, []byte("\n"))
+	text, ok := strings.CutPrefix(strings.TrimSpace(string(rest)), "topic_id:")
+	if string(bytes.TrimSpace(version)) != "version: 0" || !ok {
+		return id, errors.New("partition.metadata is not of version 0")
+	}
+	return parseID(strings.TrimSpace(text))
+}

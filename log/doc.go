@@ -1,0 +1,39 @@
+// Package log keeps partitions on disk in Kafka's own files: a Store is a data
+// directory, a Log one partition in it.
+//
+//	<topic>-<partition>/00000000000000000000.log       batches, as clients sent them
+//	                    00000000000000000000.index     offset -> position, sparse
+//	                    00000000000000000000.timeindex timestamp -> offset, sparse
+//	                    00000000000000000000.txnindex  aborted transactions
+//	                    00000000000000004711.snapshot  producers as they were at that offset
+//	                    leader-epoch-checkpoint, partition.metadata
+//	recovery-point-offset-checkpoint                   below it every file is complete and durable
+//	log-start-offset-checkpoint                        first offset that may be read
+//	replication-offset-checkpoint                      high watermarks, for Kafka
+//	.kafka_cleanshutdown, .lock
+//
+// # Writing
+//
+// An append is one write at the end of the active segment, under Log.mu; its
+// indexes stay in memory. The flusher makes logs durable for whoever asked, all
+// that wait together with one round of syncs. The janitor does everything that
+// nobody waits for: it finishes sealed segments (sync, indexes, producer
+// snapshot), writes checkpoints, applies retention and removes what is old.
+//
+// # What survives
+//
+// The recovery point of a log moves only past bytes that were synced, and past
+// the base of a segment only when that segment's own files, the producer snapshot
+// at its end and the leader epochs are durable. So a start after a crash reads
+// from the segment that holds the recovery point on, checks each batch, makes its
+// indexes again and cuts off what is torn. What is broken below the recovery point
+// was durable once: that is damage, which is reported and never cut off.
+//
+// A segment is deleted only when a log start at or above its end is durable, so
+// that a deletion that was half done is completed by the next start.
+//
+// The marker of a clean stop is removed before anything is written, and believed
+// for a log only if the end of its last segment reads well.
+//
+// An error of a sync takes the directory out of service for good: Store.Failed.
+package log

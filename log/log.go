@@ -1,0 +1,324 @@
+package log
+
+import (
+	"path/filepath"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rotpeter/rotpeter/internal/invariant"
+)
+
+// Offsets is one consistent look at a log.
+type Offsets struct {
+	Start       int64 // first offset that may be read (log start offset)
+	Stable      int64 // last stable offset: below it no transaction is open
+	High        int64 // high watermark: readable; on a single node it is End
+	End         int64 // next offset to be written (log end offset)
+	LeaderEpoch int32 // of the newest batch, -1 if there is none
+}
+
+// Log is one partition. Append is serial; everything else may run beside it.
+type Log struct {
+	store  *Store
+	at     place
+	id     [16]byte
+	config atomic.Pointer[Config]
+
+	segments atomic.Pointer[[]*segment] // by base; at least one; the last is active
+	epochs   atomic.Pointer[epochs]
+	marks    marks
+	watchers watchers
+	dir      atomic.Pointer[string] // it moves when the log is deleted
+
+	// damage is set when durable data was found broken: no appends, and nothing is
+	// read from its offset on.
+	damage atomic.Pointer[damage]
+
+	deleted atomic.Bool   // removed from the store
+	keeping chan struct{} // whoever holds its one token works on the directory's files
+
+	mu sync.Mutex
+	logState
+}
+
+// logState is what Log.mu guards.
+type logState struct {
+	closed    bool
+	broken    error // a failed write that could not be undone
+	onDisk    bool  // the directory exists
+	producers *producers
+	// unflushed counts records since the last flush, for flush.messages.
+	unflushed   int64
+	unflushedAt int64 // milliseconds of the first of them, for flush.ms
+
+	// Stable storage. dirs counts new names in the directory, and root whether the
+	// directory's own name is new: each must be synced before a durable answer.
+	durable    int64 // records below are on stable storage
+	names      int64 // names made so far
+	namesSafe  int64 // of which are durable
+	rootUnsafe bool
+	idUnsafe   bool    // partition.metadata was not synced
+	joined     *Commit // the newest round of the flusher that the log is in
+
+	// The recovery point and what was written for it; changed by the janitor.
+	recovery   int64
+	snapshots  []pendingSnapshot // taken at rolls, not written yet
+	lastSnap   int64             // offset of the newest snapshot file, -1: none
+	oddSnap    int64             // a snapshot that belongs to no segment, -1: none
+	tidy       int64             // the end at which all files were found complete, -1: they were not
+	epochsSafe *epochs           // the list that is in the checkpoint
+}
+
+// pendingSnapshot is the producer state at an offset.
+type pendingSnapshot struct {
+	offset int64
+	bytes  []byte
+}
+
+// damage is where a log is broken and why.
+type damage struct {
+	from int64
+	err  error
+}
+
+// marks is Offsets for one writer and many readers without a lock: a reader that
+// meets a change tries again.
+type marks struct {
+	version                  atomic.Uint32 // odd while it changes
+	start, stable, high, end atomic.Int64
+	epoch                    atomic.Int32
+}
+
+func (m *marks) load() Offsets {
+	for {
+		v := m.version.Load()
+		o := Offsets{Start: m.start.Load(), Stable: m.stable.Load(), High: m.high.Load(), End: m.end.Load(), LeaderEpoch: m.epoch.Load()}
+		if v&1 == 0 && m.version.Load() == v {
+			return o
+		}
+	}
+}
+
+// store is called by one goroutine at a time.
+func (m *marks) store(o Offsets) {
+	m.version.Add(1)
+	m.start.Store(o.Start)
+	m.stable.Store(o.Stable)
+	m.high.Store(o.High)
+	m.end.Store(o.End)
+	m.epoch.Store(o.LeaderEpoch)
+	m.version.Add(1)
+}
+
+// Topic is the topic's name.
+func (l *Log) Topic() string { return l.at.topic }
+
+// Partition is the partition's index.
+func (l *Log) Partition() int32 { return l.at.partition }
+
+// TopicID is the topic's id.
+func (l *Log) TopicID() [16]byte { return l.id }
+
+func (l *Log) place() place { return l.at }
+func (l *Log) path() string { return *l.dir.Load() }
+
+// Offsets returns one consistent look.
+func (l *Log) Offsets() Offsets { return l.marks.load() }
+
+// Config returns the settings in force. They must not be changed.
+func (l *Log) Config() *Config { return l.config.Load() }
+
+// SetConfig puts other settings in force, from the next append and retention on.
+func (l *Log) SetConfig(c Config) {
+	l.config.Store(&c)
+	l.store.configured(&c)
+}
+
+// Size is the bytes of all segments.
+func (l *Log) Size() int64 {
+	var n int64
+	for _, g := range *l.segments.Load() {
+		n += g.size.Load()
+	}
+	return n
+}
+
+// Segments is how many segments there are, at least one.
+func (l *Log) Segments() int { return len(*l.segments.Load()) }
+
+// Err tells why a log with damaged durable data takes no appends and is not read
+// beyond the damage; nil for a healthy one.
+func (l *Log) Err() error {
+	if d := l.damage.Load(); d != nil {
+		return d.err
+	}
+	return nil
+}
+
+// EpochEnd tells where a leader epoch ended: the largest known epoch up to it and
+// the offset where the next one begins; (-1, -1) if it is newer than all.
+func (l *Log) EpochEnd(epoch int32) (e int32, end int64) {
+	return l.epochs.Load().end(epoch, l.Offsets().End)
+}
+
+// EpochOf is the leader epoch that an offset was written in, -1 if unknown.
+func (l *Log) EpochOf(offset int64) int32 { return l.epochs.Load().of(offset) }
+
+// Notify asks for a poke on every advance of the high watermark or the last stable
+// offset. It never blocks: wake should have room for one. stop ends it; a poke that
+// is under way may still arrive.
+func (l *Log) Notify(wake chan<- struct{}) (stop func()) { return l.watchers.add(wake) }
+
+// watchers are those who wait for news of one log.
+type watchers struct {
+	n atomic.Int32 // an append that nobody waits for costs this look
+
+	mu  sync.Mutex
+	all map[*chan<- struct{}]struct{}
+}
+
+func (w *watchers) add(wake chan<- struct{}) (stop func()) {
+	key := &wake
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all == nil {
+		w.all = map[*chan<- struct{}]struct{}{}
+	}
+	w.all[key] = struct{}{}
+	w.n.Add(1)
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if _, ok := w.all[key]; ok {
+			delete(w.all, key)
+			w.n.Add(-1)
+		}
+	}
+}
+
+func (w *watchers) poke() {
+	if w.n.Load() == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key := range w.all {
+		select {
+		case *key <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// active is the segment that grows.
+func (l *Log) active() *segment {
+	all := *l.segments.Load()
+	return all[len(all)-1]
+}
+
+// segmentOf is the segment with this base offset, nil if there is none.
+func (l *Log) segmentOf(base int64) *segment {
+	all := *l.segments.Load()
+	i := sort.Search(len(all), func(i int) bool { return all[i].base >= base })
+	if i == len(all) || all[i].base != base {
+		return nil
+	}
+	return all[i]
+}
+
+// floor is the index of the segment that an offset belongs to, -1 below the first.
+func floor(all []*segment, offset int64) int {
+	return sort.Search(len(all), func(i int) bool { return all[i].base > offset }) - 1
+}
+
+// setSegments is the one place where the list changes. The caller holds l.mu or is
+// recovery.
+func (l *Log) setSegments(all []*segment) {
+	invariant.That(len(all) > 0, "a log has a segment", "log", l.at)
+	for i := 1; i < len(all); i++ {
+		invariant.That(all[i].base > all[i-1].base, "segments are in order", "log", l.at, "base", all[i].base)
+	}
+	l.segments.Store(&all)
+}
+
+// publishLocked makes new marks visible; offsets never go back.
+func (l *Log) publishLocked(start, end int64) {
+	was := l.marks.load()
+	o := Offsets{Start: start, High: end, End: end, Stable: end, LeaderEpoch: l.epochs.Load().latest()}
+	if first, ok := l.producers.firstUnstable(); ok {
+		o.Stable = min(end, max(first, start))
+	}
+	if o.Start < was.Start || o.End < was.End || o.Start > o.High {
+		invariant.That(false, "offsets go forward", "log", l.at, "was", was, "is", o)
+	}
+	l.marks.store(o)
+}
+
+// rewrite has the janitor write a segment's indexes again.
+func (l *Log) rewrite(g *segment, m *memIndex) {
+	l.mu.Lock()
+	g.mem.Store(m)
+	g.finished = false
+	l.mu.Unlock()
+	l.store.kick(l)
+}
+
+// DeleteBefore makes an offset the log's start (DeleteRecords). -1 means the high
+// watermark. The start is on stable storage when it returns. Files go when whole
+// segments lie below. Error: ErrOutOfRange beyond the high watermark, or the world's.
+func (l *Log) DeleteBefore(offset int64) (start int64, err error) {
+	if err := l.store.Err(); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	o := l.marks.load()
+	if offset == -1 {
+		offset = o.High
+	}
+	if offset < 0 || offset > o.High || l.closed || l.damage.Load() != nil {
+		err := l.refusalLocked()
+		l.mu.Unlock()
+		if err == nil {
+			err = ErrOutOfRange
+		}
+		return 0, err
+	}
+	if offset <= o.Start {
+		l.mu.Unlock()
+		return o.Start, nil
+	}
+	l.advanceStartLocked(offset)
+	l.mu.Unlock()
+	l.watchers.poke()
+	if err := l.store.saveStarts(); err != nil {
+		return 0, err
+	}
+	l.store.kick(l)
+	return offset, nil
+}
+
+func (l *Log) advanceStartLocked(start int64) {
+	if es, changed := l.epochs.Load().from(start); changed {
+		l.epochs.Store(&es)
+	}
+	l.publishLocked(start, l.marks.load().End)
+}
+
+// refusalLocked says why the log takes no change, nil if it does.
+func (l *Log) refusalLocked() error {
+	switch d := l.damage.Load(); {
+	case l.closed:
+		return ErrClosed
+	case d != nil:
+		return d.err
+	}
+	return l.broken
+}
+
+// millis is Kafka's time.
+func millis(t time.Time) int64 { return t.UnixMilli() }
+
+// partitionDir is the directory of a partition.
+func partitionDir(root string, p place) string { return filepath.Join(root, p.String()) }

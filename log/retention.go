@@ -1,0 +1,177 @@
+package log
+
+import (
+	"errors"
+	"time"
+)
+
+// segmentInfo is what retention needs to know of a segment.
+type segmentInfo struct {
+	next     int64 // base of the next segment; of the active one the log's end
+	bytes    int64
+	largest  int64 // timestamp, -1: none
+	modified int64 // milliseconds: stands in where there are no timestamps
+}
+
+// expired tells how many of the first segments are to be deleted: those below the
+// log's start, and under cleanup.policy=delete those beyond retention.bytes and
+// retention.ms (UnifiedLog.deleteOldSegments). The last one is the active segment.
+func expired(segs []segmentInfo, start, high, nowMillis int64, c *Config) int {
+	n := 0
+	for n < len(segs)-1 && segs[n].next <= start {
+		n++
+	}
+	if !c.Delete {
+		return n
+	}
+	if c.RetentionBytes >= 0 {
+		var total int64
+		for _, g := range segs[n:] {
+			total += g.bytes
+		}
+		for over := total - c.RetentionBytes; n < len(segs) && segs[n].deletable(n == len(segs)-1, high) && over >= segs[n].bytes; n++ {
+			over -= segs[n].bytes
+		}
+	}
+	if c.RetentionMillis >= 0 {
+		for n < len(segs) && segs[n].deletable(n == len(segs)-1, high) && nowMillis-segs[n].newest() > c.RetentionMillis {
+			n++
+		}
+	}
+	return n
+}
+
+// deletable: all of it is readable, and an empty active segment stays.
+func (i *segmentInfo) deletable(active bool, high int64) bool {
+	return i.next <= high && !(active && i.bytes == 0)
+}
+
+func (i *segmentInfo) newest() int64 {
+	if i.largest >= 0 {
+		return i.largest
+	}
+	return i.modified
+}
+
+// retain applies retention to all logs: first the new starts, which become durable
+// together, then the files.
+func (s *Store) retain(now time.Time) {
+	type cut struct {
+		l *Log
+		n int
+	}
+	var cuts []cut
+	for _, l := range s.open() {
+		n, err := l.advanceOver(now)
+		if err != nil {
+			s.report("apply retention to "+l.at.String(), err)
+		}
+		if n > 0 {
+			cuts = append(cuts, cut{l, n})
+		}
+	}
+	if len(cuts) == 0 {
+		return
+	}
+	if err := s.saveStarts(); err != nil {
+		s.report("write log starts", err)
+		return // the segments lie below the start, and go the next time
+	}
+	for _, c := range cuts {
+		s.report("delete segments of "+c.l.at.String(), c.l.deleteSegments(now, c.n))
+	}
+}
+
+// deleteBelowStart deletes the segments that DeleteBefore left below the start.
+func (l *Log) deleteBelowStart(now time.Time) error {
+	all := *l.segments.Load()
+	n, start := 0, l.marks.load().Start
+	for n < len(all)-1 && all[n+1].base <= start {
+		n++
+	}
+	if n == 0 || l.Err() != nil {
+		return nil
+	}
+	if err := l.store.saveStarts(); err != nil {
+		return err
+	}
+	return l.deleteSegments(now, n)
+}
+
+// advanceOver moves the log's start over the segments that are expired and tells how
+// many they are. If all are, it rolls first.
+func (l *Log) advanceOver(now time.Time) (n int, err error) {
+	all := *l.segments.Load()
+	infos := make([]segmentInfo, len(all))
+	for i, g := range all {
+		infos[i] = segmentInfo{bytes: g.size.Load()}
+		if i+1 < len(all) {
+			infos[i].next = all[i+1].base
+		}
+		if infos[i].largest, _, err = g.largest(); err != nil {
+			return 0, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if current := *l.segments.Load(); l.closed || l.damage.Load() != nil || current[len(current)-1] != all[len(all)-1] {
+		return 0, nil // it rolled meanwhile: the next time
+	}
+	o, c := l.marks.load(), l.config.Load()
+	last := len(all) - 1
+	infos[last].next, infos[last].bytes, infos[last].largest = o.End, all[last].size.Load(), all[last].maxTimestamp
+	for i, g := range all {
+		infos[i].modified = g.modified
+	}
+	n = expired(infos, o.Start, o.High, millis(now), c)
+	if n == 0 {
+		return 0, nil
+	}
+	if n == len(all) {
+		l.startSegmentLocked(millis(now), c)
+	}
+	if base := (*l.segments.Load())[n].base; base > o.Start {
+		l.advanceStartLocked(base)
+	}
+	return n, nil
+}
+
+// deleteSegments takes the first n segments out of the log. Their files are renamed at once and
+// removed after file.delete.delay.ms; readers that hold them finish undisturbed.
+func (l *Log) deleteSegments(now time.Time, n int) error {
+	l.keep()
+	defer l.unkeep()
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	all := *l.segments.Load()
+	gone, rest := all[:n], all[n:]
+	l.setSegments(rest)
+	delay := time.Duration(l.config.Load().FileDeleteDelayMillis) * time.Millisecond
+	kept := l.snapshots[:0]
+	for _, p := range l.snapshots {
+		if p.offset >= rest[0].base {
+			kept = append(kept, p)
+		}
+	}
+	l.snapshots = kept
+	l.mu.Unlock()
+	l.watchers.poke()
+	var errs error
+	for _, g := range gone {
+		for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, txnIndexSuffix, snapshotSuffix} {
+			name := g.path(suffix)
+			if err := l.store.fs.Rename(name, name+deletedSuffix); err != nil {
+				if !missing(err) {
+					errs = errors.Join(errs, worldly("rename "+name, err))
+				}
+				continue
+			}
+			l.store.janitor.later(now.Add(delay), name+deletedSuffix)
+		}
+		g.close()
+	}
+	return errs
+}

@@ -1,0 +1,204 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/rotpeter/rotpeter/log/batch"
+)
+
+// Timed is a record found by its timestamp.
+type Timed struct {
+	Offset      int64 // -1: there is none
+	Timestamp   int64 // milliseconds, -1 if there is none
+	LeaderEpoch int32 // of its batch, -1 if there is none or it has none
+}
+
+func notTimed() Timed { return Timed{Offset: -1, Timestamp: -1, LeaderEpoch: -1} }
+
+// OffsetFor finds the first record with at least this timestamp (milliseconds), at
+// or after the log's start (ListOffsets).
+func (l *Log) OffsetFor(timestamp int64) (Timed, error) {
+	for _, g := range *l.segments.Load() {
+		start := l.marks.load().Start
+		largest, _, err := g.largest()
+		if err != nil {
+			return notTimed(), l.readError(err)
+		}
+		if g.size.Load() == 0 || largest < timestamp {
+			continue
+		}
+		found, err := g.firstAtOrAfter(timestamp, start)
+		if err != nil || found.Offset >= 0 {
+			return found, l.readError(err)
+		}
+	}
+	return notTimed(), nil
+}
+
+// MaxTimestamp finds the first record with the largest timestamp of the log (KIP-734).
+func (l *Log) MaxTimestamp() (Timed, error) {
+	var best *segment
+	largest, at := int64(batch.NoTimestamp), int64(-1)
+	for _, g := range *l.segments.Load() {
+		t, offset, err := g.largest()
+		if err != nil {
+			return notTimed(), l.readError(err)
+		}
+		if t > largest {
+			best, largest, at = g, t, offset
+		}
+	}
+	if best == nil {
+		return notTimed(), nil
+	}
+	found, err := best.firstOfBatch(at, largest)
+	return found, l.readError(err)
+}
+
+// readError hides that a whole log is gone behind one error.
+func (l *Log) readError(err error) error {
+	if err != nil && l.deleted.Load() {
+		return ErrClosed
+	}
+	return err
+}
+
+// largest is the largest timestamp in the segment and the last offset of its
+// batch; -1 without any. Of a segment found on disk it is the last entry of the
+// time index, read once.
+func (g *segment) largest() (timestamp, offset int64, err error) {
+	g.l.mu.Lock()
+	known, timestamp, offset := g.timesKnown, g.maxTimestamp, g.maxTimestampAt
+	g.l.mu.Unlock()
+	if known {
+		return timestamp, offset, nil
+	}
+	last, ok, err := g.lastTimeEntry()
+	if err != nil {
+		return 0, 0, err
+	}
+	timestamp, offset = batch.NoTimestamp, g.base
+	if ok {
+		timestamp, offset = last.timestamp, g.base+int64(last.rel)
+	}
+	g.l.mu.Lock()
+	defer g.l.mu.Unlock()
+	g.maxTimestamp, g.maxTimestampAt, g.timesKnown = timestamp, offset, true
+	return timestamp, offset, nil
+}
+
+// lastTimeEntry reads the end of the time index file. Anything odd about it has
+// the whole file read, and made again if need be.
+func (g *segment) lastTimeEntry() (e timeEntry, ok bool, err error) {
+	if f, err := g.l.store.fs.OpenFile(g.path(timeIndexSuffix), os.O_RDONLY, 0); err == nil {
+		var b [timeEntryBytes]byte
+		size, err := f.Size()
+		if err == nil && size%timeEntryBytes == 0 && size > 0 {
+			_, err = f.ReadAt(b[:], size-timeEntryBytes)
+			if e = decodeTimeEntry(b[:]); (err == nil || err == io.EOF) && e.timestamp > 0 && e.rel >= 0 {
+				return e, true, f.Close()
+			}
+		}
+		if err := f.Close(); err != nil {
+			return e, false, g.failed("read time index", err)
+		}
+	}
+	entries, err := g.timeEntries()
+	if err != nil || len(entries) == 0 {
+		return e, false, err
+	}
+	return entries[len(entries)-1], true, nil
+}
+
+// firstAtOrAfter looks in one segment for the first record with at least this
+// timestamp and this offset.
+func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
+	times, err := g.timeEntries()
+	if err != nil {
+		return notTimed(), err
+	}
+	from := max(g.base, start)
+	// No batch up to the entry below the target has a timestamp as large.
+	if e, ok := floorTime(times, timestamp-1); ok {
+		from = max(from, g.base+int64(e.rel)+1)
+	}
+	w := g.l.store.windows.Get().(*window)
+	defer g.l.store.windows.Put(w)
+	f, err := g.open()
+	if err != nil {
+		return notTimed(), g.failed("open", err)
+	}
+	defer f.release()
+	pos, err := g.floor(from)
+	if err != nil {
+		return notTimed(), err
+	}
+	walk := g.walk(f, pos, g.size.Load(), w[:])
+	for {
+		h, pos, err := walk.step()
+		if err == io.EOF {
+			return notTimed(), nil
+		}
+		if err != nil {
+			return notTimed(), g.reading(err)
+		}
+		if h.LastOffset() < from || h.MaxTimestamp < timestamp || h.Count == 0 {
+			continue
+		}
+		found, err := g.recordAt(f, &h, pos, func(offset, t int64) bool { return offset >= start && t >= timestamp })
+		if err != nil || found.Offset >= 0 {
+			return found, err
+		}
+	}
+}
+
+// firstOfBatch finds the first record of a batch that has its largest timestamp.
+func (g *segment) firstOfBatch(lastOffset, timestamp int64) (Timed, error) {
+	w := g.l.store.windows.Get().(*window)
+	defer g.l.store.windows.Put(w)
+	f, err := g.open()
+	if err != nil {
+		return notTimed(), g.failed("open", err)
+	}
+	defer f.release()
+	h, pos, err := g.find(f, lastOffset, g.size.Load(), w[:])
+	if err == io.EOF {
+		return notTimed(), nil
+	}
+	if err != nil {
+		return notTimed(), g.reading(err)
+	}
+	return g.recordAt(f, &h, pos, func(_, t int64) bool { return t >= timestamp })
+}
+
+// errFound ends a walk over records.
+var errFound = errors.New("found")
+
+// recordAt looks through the records of one batch.
+func (g *segment) recordAt(f io.ReaderAt, h *batch.Header, pos int64, want func(offset, timestamp int64) bool) (Timed, error) {
+	b := make([]byte, h.Size())
+	if n, err := f.ReadAt(b, pos); n < len(b) {
+		return notTimed(), g.damagedAt(pos, err)
+	}
+	found := notTimed()
+	t := g.l.store.tools.Get().(*tools)
+	defer g.l.store.tools.Put(t)
+	err := t.decoder.Scan(h, b, batch.MaxRecordsBytes, func(r batch.Brief) error {
+		offset, timestamp := h.BaseOffset+int64(r.OffsetDelta), h.BaseTimestamp+r.TimestampDelta
+		if h.LogAppendTime() {
+			timestamp = h.MaxTimestamp
+		}
+		if !want(offset, timestamp) {
+			return nil
+		}
+		found = Timed{offset, timestamp, h.LeaderEpoch}
+		return errFound
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return notTimed(), g.damagedAt(pos, fmt.Errorf("records: %w", err))
+	}
+	return found, nil
+}
