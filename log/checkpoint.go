@@ -20,6 +20,7 @@ const (
 	highWatermarkFile = "replication-offset-checkpoint"
 	cleanShutdownFile = ".kafka_cleanshutdown"
 	lockFile          = ".lock"
+	syncFailedFile    = ".rotpeter_sync_failed" // ours: see Store.fail
 	epochFile         = "leader-epoch-checkpoint"
 	metadataFile      = "partition.metadata"
 )

@@ -59,8 +59,8 @@ func decodeTimeEntry(b []byte) timeEntry {
 	return timeEntry{int64(binary.BigEndian.Uint64(b)), int32(binary.BigEndian.Uint32(b[8:]))}
 }
 
-// errDoubt marks an index that cannot be believed and is to be made again.
-var errDoubt = errors.New("index is not to be trusted")
+// errDoubt marks a file that was read and cannot be believed. An index is then made again.
+var errDoubt = errors.New("not to be trusted")
 
 // parseIndex reads an offset index file. An active segment's file of Kafka ends in
 // zeros, which are left out. Error: errDoubt.

@@ -41,6 +41,11 @@ func (s *Store) load(p place, id [16]byte, c Config) (*Log, error) {
 		return l, s.forget(p)
 	}
 	l.onDisk = true
+	if s.suspect {
+		if err := writeFile(s.fs, filepath.Join(dir, metadataFile), formatMetadata(id), true); err != nil {
+			return nil, worldly("write "+metadataFile, err)
+		}
+	}
 	s.mu.Lock()
 	point, start := s.points.recovery[p], s.points.start[p]
 	s.mu.Unlock()
@@ -87,7 +92,7 @@ func (s *Store) survey(p place, id [16]byte, c *Config) (*found, error) {
 	switch {
 	case err == nil && has == id:
 		return f, nil
-	case err != nil && !missing(err) && !errors.Is(err, ErrStorage):
+	case err != nil && !missing(err) && !errors.Is(err, errDoubt):
 		return nil, err
 	case err != nil && !data:
 		return nil, nil // a crash came before the id; the first append writes it
@@ -178,6 +183,17 @@ func (r *loading) run() error {
 		r.segments = append(r.segments, g)
 	}
 	r.segments[len(r.segments)-1].finished = false
+	// A deletion that was not finished, or not yet: nothing below the start is of use.
+	below := 0
+	for below < len(r.segments)-1 && r.segments[below+1].base <= r.start {
+		below++
+	}
+	for _, g := range r.segments[:below] {
+		if err := g.retire(time.Time{}); err != nil {
+			return err
+		}
+	}
+	r.segments, r.f.bases = r.segments[below:], r.f.bases[below:]
 	l.setSegments(r.segments)
 	if r.s.clean {
 		ok, err := r.believe()

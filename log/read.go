@@ -20,7 +20,7 @@ const (
 	End
 )
 
-func (o *Offsets) at(m Mark) int64 {
+func (o Offsets) at(m Mark) int64 {
 	switch m {
 	case Stable:
 		return o.Stable

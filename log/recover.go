@@ -128,6 +128,9 @@ func (r *loading) recover() error {
 		g.finished = false
 	}
 	l.durable, l.recovery = r.point, min(r.point, r.segments[first].base)
+	if r.s.suspect {
+		l.durable = min(r.point, r.segments[first].base)
+	}
 	l.names, l.rootUnsafe, l.idUnsafe = 1, true, true // the names of what is found may not be durable
 	for i := first; i < len(r.segments); i++ {
 		whole, err := r.rescan(i)
@@ -138,7 +141,7 @@ func (r *loading) recover() error {
 			break
 		}
 	}
-	if r.next < r.point && l.damage.Load() == nil {
+	if r.next < r.point && r.start < r.point && l.damage.Load() == nil {
 		r.damage(r.active(), r.active().size.Load(), errors.New("the file ends"))
 	}
 	end := r.next
@@ -180,6 +183,11 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 		return false, worldly("open segment "+offsetName(g.base), err)
 	}
 	defer f.release()
+	if r.s.suspect {
+		if err := rewriteBytes(f, g.size.Load()); err != nil {
+			return false, worldly("write segment "+offsetName(g.base)+" again", err)
+		}
+	}
 	m, interval := new(memIndex), r.c.IndexIntervalBytes
 	g.mem.Store(m)
 	g.aborted.Store(new(growing[abortedTxn]))
@@ -211,13 +219,29 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 	}
 	r.next = max(g.end, r.next)
 	if i+1 < len(r.segments) {
-		if r.segments[i+1].base < g.end {
-			return false, r.cut(i, f, g.size.Load(), fmt.Errorf("%w: the next segment begins at %d, below %d", errTorn, r.segments[i+1].base, g.end))
+		if next := r.segments[i+1].base; next < g.end || s.gapless && next != g.end {
+			return false, r.cut(i, f, g.size.Load(), fmt.Errorf("%w: the segment ends at %d, the next begins at %d", errTorn, g.end, next))
 		}
 		g.sealLocked()
 		l.snapshots = append(l.snapshots, pendingSnapshot{r.segments[i+1].base, l.producers.snapshot()})
 	}
 	return true, nil
+}
+
+// rewriteBytes writes what is read back, so that a sync covers it.
+func rewriteBytes(f *handle, size int64) error {
+	buf := make([]byte, min(size, scanBytes))
+	for at := int64(0); at < size; {
+		b := buf[:min(int64(len(buf)), size-at)]
+		if n, err := f.ReadAt(b, at); n < len(b) {
+			return err
+		}
+		if _, err := f.WriteAt(b, at); err != nil {
+			return err
+		}
+		at += int64(len(b))
+	}
+	return nil
 }
 
 // cut ends the log at a position of a segment, where something else than a batch

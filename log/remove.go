@@ -71,8 +71,8 @@ func (s *Store) removeUnopened(p place, id [16]byte) error {
 	dir := partitionDir(s.dir, p)
 	has, err := s.readID(dir)
 	if err != nil || has != id {
-		if missing(err) {
-			return nil
+		if missing(err) || errors.Is(err, errDoubt) {
+			return nil // nobody's: SetAsideUnknown deals with it
 		}
 		return err
 	}
@@ -101,17 +101,20 @@ func (s *Store) retire(p place, suffix string, delayMillis int64) (to string, er
 	return to, nil
 }
 
-// readID reads the topic id of a partition directory. Error: fs.ErrNotExist without
-// a directory or a file, else ErrStorage.
+// readID reads the topic id of a partition directory. Errors: fs.ErrNotExist without
+// a directory or a file, errDoubt if there is no id in it, else the disk's.
 func (s *Store) readID(dir string) (id [16]byte, err error) {
 	b, err := readFile(s.fs, filepath.Join(dir, metadataFile), maxSmallFileBytes)
-	if err == nil {
-		id, err = parseMetadata(b)
-	}
-	if err == nil || missing(err) {
+	if missing(err) {
 		return id, err
 	}
-	return id, fmt.Errorf("%w: read %s of %s: %w", ErrStorage, metadataFile, filepath.Base(dir), err)
+	if err != nil {
+		return id, worldly("read "+metadataFile+" of "+filepath.Base(dir), err)
+	}
+	if id, err = parseMetadata(b); err != nil {
+		err = fmt.Errorf("%w: %w", errDoubt, err)
+	}
+	return id, err
 }
 
 // SetAsideUnknown renames the directories of partitions of topics that are not known to
@@ -141,7 +144,7 @@ func (s *Store) setAsideIfUnknown(p place) error {
 	if err == nil && s.known(id) {
 		return nil
 	}
-	if err != nil && !missing(err) && !errors.Is(err, ErrStorage) {
+	if err != nil && !missing(err) && !errors.Is(err, errDoubt) {
 		return err
 	}
 	s.slog.Warn("a directory that belongs to no topic is set aside", "log", p.String(), "topic id", formatID(id))

@@ -161,17 +161,23 @@ func (l *Log) deleteSegments(now time.Time, n int) error {
 	l.watchers.poke()
 	var errs error
 	for _, g := range gone {
-		for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, txnIndexSuffix, snapshotSuffix} {
-			name := g.path(suffix)
-			if err := l.store.fs.Rename(name, name+deletedSuffix); err != nil {
-				if !missing(err) {
-					errs = errors.Join(errs, worldly("rename "+name, err))
-				}
-				continue
-			}
-			l.store.janitor.later(now.Add(delay), name+deletedSuffix)
-		}
-		g.close()
+		errs = errors.Join(errs, g.retire(now.Add(delay)))
 	}
+	return errs
+}
+
+// retire renames the files of a segment and has them removed at a time.
+func (g *segment) retire(at time.Time) error {
+	var errs error
+	for _, suffix := range []string{logSuffix, indexSuffix, timeIndexSuffix, txnIndexSuffix, snapshotSuffix} {
+		name := g.path(suffix)
+		err := g.l.store.fs.Rename(name, name+deletedSuffix)
+		if err == nil {
+			g.l.store.janitor.later(at, name+deletedSuffix)
+		} else if !missing(err) {
+			errs = errors.Join(errs, worldly("rename "+name, err))
+		}
+	}
+	g.close()
 	return errs
 }

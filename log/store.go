@@ -75,6 +75,7 @@ type Store struct {
 	once    sync.Once
 
 	clean       bool
+	suspect     bool // an earlier sync failed, and no clean stop followed
 	brokerEpoch atomic.Int64
 
 	saving chan struct{} // whoever holds its one token writes checkpoints
@@ -102,8 +103,8 @@ func (c *checkpoints) each() [3]struct {
 	}{{recoveryPointFile, &c.recovery}, {logStartFile, &c.start}, {highWatermarkFile, &c.high}}
 }
 
-// OpenStore takes the directory, which must exist, for this process. Logs are
-// opened one by one. Error: vfs.ErrLocked if another process has it.
+// OpenStore takes the directory for this process, making it if there is none. Logs
+// are opened one by one. Error: vfs.ErrLocked if another process has it.
 func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	s := &Store{
 		fs: fsys, dir: dir, o: o, slog: o.Log,
@@ -121,6 +122,9 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	s.windows.New = func() any { return new(window) }
 	s.flusher.init(s)
 	s.janitor.init(s)
+	if err := makeDir(fsys, filepath.Clean(dir)); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
 	lock, err := fsys.Lock(filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
@@ -132,6 +136,21 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	s.wg.Go(func() { s.flusher.run(s.stop) })
 	s.wg.Go(func() { s.janitor.run(s.stop) })
 	return s, nil
+}
+
+// makeDir makes a directory and those above it, and their names durable.
+func makeDir(fsys vfs.FS, dir string) error {
+	above := filepath.Dir(dir)
+	if _, err := fsys.Stat(dir); !missing(err) || above == dir {
+		return err
+	}
+	if err := makeDir(fsys, above); err != nil {
+		return err
+	}
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return fsys.SyncDir(above)
 }
 
 // begin reads what the last process left and takes its marker away.
@@ -150,6 +169,10 @@ func (s *Store) begin() error {
 	}
 	if err := s.takeMarker(); err != nil {
 		return err
+	}
+	_, err := s.fs.Stat(filepath.Join(s.dir, syncFailedFile))
+	if s.suspect = err == nil; err != nil && !missing(err) {
+		return fmt.Errorf("look for %s: %w", syncFailedFile, err)
 	}
 	entries, err := s.fs.ReadDir(s.dir)
 	if err != nil {
@@ -214,6 +237,12 @@ func (s *Store) fail(cause error) error {
 		err := fmt.Errorf("%w: %w", ErrOffline, cause)
 		s.failure.Store(&err)
 		s.slog.Error("the data directory is out of service", "dir", s.dir, "err", cause)
+		// Pages that could not be written may still be read, as if they were on disk, and a
+		// later sync says nothing about them. The next start must write them again. It needs
+		// this file only while the page cache lives, so the file need not be durable.
+		if err := writeFile(s.fs, filepath.Join(s.dir, syncFailedFile), []byte(cause.Error()+"\n"), false); err != nil {
+			s.slog.Error("restart the machine before this data directory is used again: what is read may not be on disk", "dir", s.dir, "err", err)
+		}
 		close(s.failed)
 	})
 	return s.Err()
@@ -276,11 +305,12 @@ func (s *Store) reserve(p place) (*Log, error) {
 			s.mu.Unlock()
 			return nil, ErrClosed
 		case busy == nil:
-			if l == nil {
+			err := s.Err()
+			if l == nil && err == nil {
 				s.busy[p] = make(chan struct{})
 			}
 			s.mu.Unlock()
-			return l, s.Err()
+			return l, err
 		}
 		s.mu.Unlock()
 		<-busy
@@ -368,7 +398,9 @@ func (s *Store) checkpoints() (c checkpoints, stale []place) {
 		if l.onDisk {
 			o := l.marks.load()
 			c.recovery[l.at], c.high[l.at] = l.recoveryPointLocked(), o.High
-			if first := (*l.segments.Load())[0]; o.Start > first.base || !first.exists && o.Start > 0 {
+			// Kafka leaves out starts that are the first segment's base. But the names of deleted
+			// segments may come back after a power cut.
+			if o.Start > 0 {
 				c.start[l.at] = o.Start
 			}
 		}
@@ -465,6 +497,11 @@ func (s *Store) finishAll(all []*Log) error {
 	}
 	if err := s.saveAll(); err != nil {
 		return err
+	}
+	if s.suspect {
+		if err := s.fs.Remove(filepath.Join(s.dir, syncFailedFile)); err != nil {
+			return fmt.Errorf("remove %s: %w", syncFailedFile, err)
+		}
 	}
 	b, err := json.Marshal(cleanShutdown{BrokerEpoch: s.brokerEpoch.Load()})
 	if err != nil {
