@@ -239,6 +239,9 @@ func (l *Log) finishAtClose() error {
 			return err
 		}
 	}
+	l.mu.Lock()
+	g.finished = true
+	l.mu.Unlock()
 	if err := l.saveSnapshots(); err != nil {
 		return err
 	}

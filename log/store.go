@@ -410,14 +410,13 @@ func (s *Store) checkpoints() (c checkpoints, stale []place) {
 }
 
 // recoveryPointLocked is the offset below which a start after a crash need not
-// look. It never passes the base of a segment whose files are not complete.
+// look. It never reaches the end of a segment whose files are not complete: a start
+// reads the segment that holds it whole.
 func (l *Log) recoveryPointLocked() int64 {
 	point := l.durable
 	for _, g := range *l.segments.Load() {
 		if !g.finished {
-			if g != l.active() {
-				point = min(point, g.base)
-			}
+			point = min(point, max(g.end-1, g.base))
 			break
 		}
 	}
