@@ -55,7 +55,7 @@ func (es epochs) of(offset int64) int32 {
 // an earlier one the largest known epoch up to it and where the next begins, for one
 // before all known ones itself and where the first begins, else (-1, -1).
 func (es epochs) end(epoch int32, logEnd int64) (int32, int64) {
-	if epoch < 0 || len(es) == 0 {
+	if epoch == -1 || len(es) == 0 {
 		return -1, -1
 	}
 	if epoch == es.latest() {

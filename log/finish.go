@@ -24,17 +24,8 @@ func (l *Log) finishSealed() error {
 		return nil
 	}
 	all := *l.segments.Load()
-	l.mu.Lock()
-	d := l.collectLocked(all[len(all)-1].base)
-	behind := d.end > l.durable
-	l.mu.Unlock()
-	if behind {
-		if err := l.store.syncAll([]dirty{d}, len(d.segments), d.root); err != nil {
-			return l.store.fail(err)
-		}
-		l.mu.Lock()
-		l.settleLocked(&d)
-		l.mu.Unlock()
+	if err := l.syncBelow(all[len(all)-1].base); err != nil {
+		return err
 	}
 	for _, g := range all[:len(all)-1] {
 		l.mu.Lock()
@@ -51,6 +42,22 @@ func (l *Log) finishSealed() error {
 		return err
 	}
 	return l.saveEpochs()
+}
+
+// syncBelow makes the records below an offset durable. It leaves that to the flusher: of two
+// syncs of one file side by side, only one hears of an error, and the other would
+// believe that all is well.
+func (l *Log) syncBelow(offset int64) error {
+	l.mu.Lock()
+	if offset <= l.durable {
+		l.mu.Unlock()
+		return nil
+	}
+	c := l.joinLocked()
+	l.mu.Unlock()
+	l.store.flusher.poke()
+	<-c.Done()
+	return c.Err()
 }
 
 // finishSegment completes the indexes of a sealed segment, whose bytes are durable.

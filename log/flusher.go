@@ -37,6 +37,7 @@ func (c *Commit) Err() error { return c.err }
 type flusher struct {
 	s    *Store
 	wake chan struct{}
+	stop chan struct{} // closed to end it
 
 	mu   sync.Mutex
 	next *Commit // gathering; nil after close
@@ -44,7 +45,7 @@ type flusher struct {
 }
 
 func (f *flusher) init(s *Store) {
-	f.s, f.wake, f.next = s, make(chan struct{}, 1), newCommit()
+	f.s, f.wake, f.stop, f.next = s, make(chan struct{}, 1), make(chan struct{}), newCommit()
 }
 
 func newCommit() *Commit { return &Commit{done: make(chan struct{})} }
@@ -81,15 +82,15 @@ func (f *flusher) take() (*Commit, []*Log) {
 	return c, set
 }
 
-// run is the flusher's goroutine, until stop is closed and nobody waits.
-func (f *flusher) run(stop <-chan struct{}) {
+// run is the flusher's goroutine, until it is to stop and nobody waits.
+func (f *flusher) run() {
 	for {
 		c, set := f.take()
 		if c == nil {
 			select {
 			case <-f.wake:
 				continue
-			case <-stop:
+			case <-f.stop:
 				if c, set = f.take(); c == nil {
 					return
 				}
@@ -116,13 +117,13 @@ type dirtySegment struct {
 	size int64
 }
 
-// collectLocked says what has to be synced so that everything below an offset, which
-// is the base of a segment or the log's end, is durable. The caller holds l.mu.
-func (l *Log) collectLocked(end int64) dirty {
-	d := dirty{l: l, end: end, names: l.names, dir: l.names > l.namesSafe, id: l.idUnsafe, root: l.rootUnsafe}
+// collectLocked says what has to be synced so that everything is durable. The caller
+// holds l.mu.
+func (l *Log) collectLocked() dirty {
+	d := dirty{l: l, end: l.marks.load().End, names: l.names, dir: l.names > l.namesSafe, id: l.idUnsafe, root: l.rootUnsafe}
 	all := *l.segments.Load()
 	for i := len(all) - 1; i >= 0 && all[i].end > l.durable; i-- {
-		if g := all[i]; g.exists && g.base < end {
+		if g := all[i]; g.exists {
 			d.segments = append(d.segments, dirtySegment{g, g.size.Load()})
 		}
 	}
@@ -155,7 +156,7 @@ func (s *Store) flush(set []*Log) error {
 	files, root := 0, false
 	for _, l := range set {
 		l.mu.Lock()
-		d := l.collectLocked(l.marks.load().End)
+		d := l.collectLocked()
 		l.unflushed, l.unflushedAt = 0, 0
 		l.mu.Unlock()
 		all = append(all, d)

@@ -14,6 +14,7 @@ const never = time.Duration(1<<63 - 1)
 type janitor struct {
 	s    *Store
 	wake chan struct{}
+	stop chan struct{} // closed to end it
 	// flushEvery is the smallest flush.ms of all logs, in nanoseconds.
 	flushEvery atomic.Int64
 
@@ -29,7 +30,7 @@ type doomed struct {
 }
 
 func (j *janitor) init(s *Store) {
-	j.s, j.wake, j.kicked = s, make(chan struct{}, 1), map[*Log]struct{}{}
+	j.s, j.wake, j.stop, j.kicked = s, make(chan struct{}, 1), make(chan struct{}), map[*Log]struct{}{}
 	j.flushEvery.Store(int64(never))
 }
 
@@ -83,7 +84,7 @@ func (s *Store) configured(c *Config) {
 }
 
 // run is the janitor's goroutine.
-func (j *janitor) run(stop <-chan struct{}) {
+func (j *janitor) run() {
 	s := j.s
 	start := time.Now().Add(s.o.InitialDelay)
 	tasks := []task{
@@ -97,13 +98,13 @@ func (j *janitor) run(stop <-chan struct{}) {
 	defer timer.Stop()
 	for {
 		select {
-		case <-stop:
+		case <-j.stop:
 			return
 		case <-j.wake:
 		case <-timer.C:
 		}
 		if s.Err() != nil {
-			<-stop // nothing that is written could be believed
+			<-j.stop // nothing that is written could be believed
 			return
 		}
 		now := time.Now()

@@ -47,9 +47,8 @@ func (s *Store) load(p place, id [16]byte, c Config) (*Log, error) {
 		}
 	}
 	s.mu.Lock()
-	point, start := s.points.recovery[p], s.points.start[p]
+	r := loading{l: l, s: s, f: f, c: &c, point: s.points.recovery[p], start: s.points.start[p], high: s.points.high[p], now: now}
 	s.mu.Unlock()
-	r := loading{l: l, s: s, f: f, c: &c, point: point, start: start, now: now}
 	if err := r.run(); err != nil {
 		return nil, fmt.Errorf("recover %s: %w", p, err)
 	}
@@ -150,6 +149,7 @@ type loading struct {
 	c     *Config
 	point int64 // recovery point
 	start int64 // log start, from the checkpoint
+	high  int64 // high watermark, likewise
 	now   int64 // milliseconds
 
 	segments []*segment

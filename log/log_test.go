@@ -394,6 +394,7 @@ func TestGroupCommitAndItsFailure(t *testing.T) {
 		b.c.SegmentBytes = 1 << 20
 		b.put("t", 0, 1)
 		l := b.must("t")
+		synctest.Wait() // the janitor has nothing left to do
 		f.SetRules(vfs.Rule{Kind: vfs.OpSync, Do: func(vfs.Op) { <-block }}, vfs.Rule{Kind: vfs.OpSync, Nth: 3, Times: -1, Err: errors.New("gone")})
 		before := len(f.Calls())
 		var waits []*Commit

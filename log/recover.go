@@ -146,7 +146,7 @@ func (r *loading) recover() error {
 	}
 	end := r.next
 	if l.damage.Load() != nil { // what was there once keeps its offsets
-		end = max(end, r.point, r.active().base)
+		end = max(end, r.point, r.high, r.active().base)
 		r.active().end = end
 	}
 	if end < r.start { // nothing that may be read is left

@@ -67,8 +67,8 @@ type Store struct {
 
 	flusher flusher
 	janitor janitor
-	stop    chan struct{} // ends the flusher and the janitor
-	wg      sync.WaitGroup
+	keeper  sync.WaitGroup // the janitor's goroutine, which waits for the flusher's
+	wg      sync.WaitGroup // the flusher's
 
 	failure atomic.Pointer[error]
 	failed  chan struct{}
@@ -108,7 +108,7 @@ func (c *checkpoints) each() [3]struct {
 func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	s := &Store{
 		fs: fsys, dir: dir, o: o, slog: o.Log,
-		stop: make(chan struct{}), failed: make(chan struct{}), saving: make(chan struct{}, 1),
+		failed: make(chan struct{}), saving: make(chan struct{}, 1),
 		logs: map[place]*Log{}, busy: map[place]chan struct{}{}, stale: map[place]struct{}{},
 	}
 	if s.slog == nil {
@@ -133,8 +133,8 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s.wg.Go(func() { s.flusher.run(s.stop) })
-	s.wg.Go(func() { s.janitor.run(s.stop) })
+	s.wg.Go(s.flusher.run)
+	s.keeper.Go(s.janitor.run)
 	return s, nil
 }
 
@@ -465,7 +465,9 @@ func (s *Store) Close() error {
 		l.closed = true
 		l.mu.Unlock()
 	}
-	close(s.stop) // the flusher answers all who wait before it ends
+	close(s.janitor.stop)
+	s.keeper.Wait()
+	close(s.flusher.stop) // it answers all who wait before it ends
 	s.wg.Wait()
 	err := s.finishAll(all)
 	for _, l := range all {

@@ -83,7 +83,7 @@ func (v *recordCheck) visit(r batch.Brief) error {
 		timestamp = v.h.MaxTimestamp
 	}
 	switch {
-	case v.c.Compact && r.NullKey:
+	case v.c.Compact && r.KeyBytes < 0:
 		v.refuse(r.Index, ErrInvalidRecord, "Compacted topic cannot accept message without key in topic partition "+v.at.String())
 		return nil
 	case !v.c.LogAppendTime && timestamp != batch.NoTimestamp:
@@ -93,7 +93,8 @@ func (v *recordCheck) visit(r batch.Brief) error {
 			return nil
 		}
 	case v.h.LogAppendTime():
-		v.refuse(r.Index, ErrInvalidTimestamp, "Invalid timestamp type in message. Producer should not set timestamp type to LogAppendTime.")
+		v.refuse(r.Index, ErrInvalidTimestamp, fmt.Sprintf("Invalid timestamp type in message DefaultRecord(offset=%d, timestamp=%d, key=%d bytes, value=%d bytes). Producer should not set timestamp type to LogAppendTime.",
+			v.h.BaseOffset+int64(r.OffsetDelta), timestamp, max(r.KeyBytes, 0), max(r.ValueBytes, 0)))
 		return nil
 	}
 	v.maxTimestamp = max(v.maxTimestamp, timestamp)

@@ -107,7 +107,7 @@ func TestBuildAndRead(t *testing.T) {
 					count = 0
 					err = d.Scan(&h, b, MaxRecordsBytes, func(r Brief) error {
 						most = max(most, h.BaseTimestamp+r.TimestampDelta)
-						if r.Index != count || r.NullKey != (ms[count].Key == nil) {
+						if r.Index != count || (r.KeyBytes < 0) != (ms[count].Key == nil) {
 							t.Fatalf("record %d: %+v", count, r)
 						}
 						count++

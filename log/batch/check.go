@@ -13,7 +13,7 @@ import (
 // An incomplete second batch after the first is ignored, as Kafka trims it; the
 // batch is b[:h.Size()].
 func Check(b []byte, maxBytes int) (Header, error) {
-	size, err := single(b)
+	size, err := Single(b)
 	if err != nil {
 		return Header{}, err
 	}
@@ -33,8 +33,9 @@ func Check(b []byte, maxBytes int) (Header, error) {
 	return h, checkClient(&h)
 }
 
-// single is the part of Check that Kafka does while it reads the request.
-func single(b []byte) (size int, err error) {
+// Single is the part of Check that Kafka does while it reads the request: whether
+// b is one batch of magic 2. Errors: ErrNone, ErrCorrupt, ErrMagic, ErrMany.
+func Single(b []byte) (size int, err error) {
 	size, magic, err := peek(b)
 	switch {
 	case err != nil:

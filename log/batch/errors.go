@@ -2,6 +2,15 @@ package batch
 
 import "errors"
 
+// UnreadableError is an ErrCorrupt that Kafka finds before it has a batch at all:
+// the length or the magic cannot be. Sentence is Kafka's (ByteBufferLogInputStream).
+type UnreadableError struct{ Sentence string }
+
+func (e *UnreadableError) Error() string { return ErrCorrupt.Error() + ": " + e.Sentence }
+
+// Unwrap gives ErrCorrupt.
+func (e *UnreadableError) Unwrap() error { return ErrCorrupt }
+
 // What can be wrong with a batch. The sentinels are the order in which Kafka
 // finds them (ProduceRequest.validateRecords, UnifiedLog.append, LogValidator).
 var (

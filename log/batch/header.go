@@ -167,14 +167,17 @@ func peek(b []byte) (size int, magic int8, err error) {
 		return 0, 0, ErrNone
 	}
 	length := int32(binary.BigEndian.Uint32(b[lengthAt:]))
-	if length < minBytesAfterOverhead || length > maxBatchRemainder-Overhead {
-		return 0, 0, fmt.Errorf("%w: length %d", ErrCorrupt, length)
+	if length < minBytesAfterOverhead {
+		return 0, 0, &UnreadableError{fmt.Sprintf("Record size %d is less than the minimum record overhead (%d)", length, minBytesAfterOverhead)}
+	}
+	if length > maxBatchRemainder-Overhead {
+		return 0, 0, &UnreadableError{fmt.Sprintf("Record size %d exceeds the largest allowable message size (%d).", length, maxBatchRemainder-Overhead)}
 	}
 	if len(b) <= magicAt {
 		return 0, 0, ErrNone
 	}
 	if magic = int8(b[magicAt]); magic < 0 || magic > Magic {
-		return 0, 0, fmt.Errorf("%w: magic %d", ErrCorrupt, magic)
+		return 0, 0, &UnreadableError{fmt.Sprintf("Invalid magic found in record: %d", magic)}
 	}
 	return Overhead + int(length), magic, nil
 }

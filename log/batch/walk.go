@@ -27,7 +27,8 @@ type Brief struct {
 	Attributes     int8
 	TimestampDelta int64
 	OffsetDelta    int32
-	NullKey        bool
+	KeyBytes       int32 // -1: null
+	ValueBytes     int32 // -1: null
 }
 
 // walker reads records through a window. Everything it is given may be a lie.
@@ -190,11 +191,13 @@ func (w *walker) prefix(b *Brief) (length int32, body int64, ok bool) {
 // rest passes over key, value and headers.
 func (w *walker) rest(b *Brief) bool {
 	n, ok := w.varint()
-	b.NullKey = n < 0
+	b.KeyBytes = max(n, -1)
 	if !ok || !w.skip(n) {
 		return false
 	}
-	if n, ok = w.varint(); !ok || !w.skip(n) {
+	n, ok = w.varint()
+	b.ValueBytes = max(n, -1)
+	if !ok || !w.skip(n) {
 		return false
 	}
 	headers, ok := w.varint()
