@@ -20,7 +20,12 @@ import (
 // v3 transactional id, v5 LogStartOffset, v7 zstd, v8 RecordErrors, v13 topic
 // ids. acks=0 has no answer: an error closes the connection. acks=1 answers when
 // the batch is written, acks=all when it is on stable storage (decision D4).
-// ACL: WRITE on each topic, 29 for its partitions.
+// A batch that cannot be read at all, or is transactional where the request has
+// no transactional id, refuses the whole request; everything else its partition.
+// Only refusals of single records and unreadable batches have a message. The log
+// start offset is told where the log refuses what the batch says, not how big or
+// how broken it is.
+// ACL: WRITE on each topic, 29 for its partitions; WRITE on the transactional id, 53.
 // Left out: transactional batches are refused with INVALID_TXN_STATE, since no
 // transaction can be open while InitProducerId gives none out.
 func (b *Broker) produce(_ context.Context, c *protocol.Call) protocol.Answer {
@@ -92,28 +97,55 @@ func (p *produceState) run() {
 		p.parts = make([]protocol.ProduceResponsePartition, 0, n)
 	}
 	im := p.b.image()
+	whole := p.wholeRefusal()
 	for ti := range p.req.Topics {
 		rt := &p.req.Topics[ti]
+		if len(rt.Partitions) == 0 {
+			continue
+		}
 		start := len(p.parts)
 		topic, refusal := p.topic(im, rt)
 		for pi := range rt.Partitions {
 			p.parts = append(p.parts, refusedPartition(rt.Partitions[pi].Index, 0))
 			out := &p.parts[len(p.parts)-1]
-			if refusal != nil {
+			switch {
+			case whole != nil:
+				p.refuse(out, whole)
+				out.ErrorMessage = messageOf(whole)
+			case refusal != nil:
 				p.refuse(out, refusal)
-				continue
+			default:
+				p.append(topic, &rt.Partitions[pi], out, len(p.resp.Topics), pi)
 			}
-			p.append(topic, &rt.Partitions[pi], out, ti, pi)
 		}
 		p.resp.Topics = append(p.resp.Topics, protocol.ProduceResponseTopic{Name: rt.Name, ID: rt.ID, Partitions: p.parts[start:len(p.parts):len(p.parts)]})
 	}
 }
 
+// wholeRefusal looks at the first batches until one is transactional: what it
+// finds wrong is answered for all partitions (RequestUtils.hasTransactionalRecords).
+func (p *produceState) wholeRefusal() error {
+	for ti := range p.req.Topics {
+		parts := p.req.Topics[ti].Partitions
+		for pi := range parts {
+			h, err := batch.Parse(parts[pi].Records)
+			var unreadable *batch.UnreadableError
+			switch {
+			case err == nil && h.Transactional():
+				if id := p.req.TransactionalID; id == nil || !p.b.authorizer.Authorize(p.call, OpWrite, ResourceTransactionalID, *id) {
+					return kerr.TransactionalIDAuthorizationFailed
+				}
+				return nil
+			case err != nil && errors.As(err, &unreadable):
+				return unreadable
+			}
+		}
+	}
+	return nil
+}
+
 // topic finds and checks what holds for all partitions of a topic.
 func (p *produceState) topic(im *metadata.Image, rt *protocol.ProduceTopic) (*metadata.Topic, error) {
-	if p.req.Acks < -1 || p.req.Acks > 1 {
-		return nil, kerr.InvalidRequiredAcks
-	}
 	var t *metadata.Topic
 	if p.call.Version >= 13 {
 		if t = im.TopicByID(rt.ID); t == nil {
@@ -131,8 +163,6 @@ func (p *produceState) topic(im *metadata.Image, rt *protocol.ProduceTopic) (*me
 		return nil, kerr.TopicAuthorizationFailed
 	case t == nil:
 		return nil, kerr.UnknownTopicOrPartition
-	case t.Internal && p.call.ClientID != adminClientID:
-		return nil, kerr.InvalidTopicException
 	}
 	return t, nil
 }
@@ -148,15 +178,11 @@ func refusedPartition(index int32, code int16) protocol.ProduceResponsePartition
 }
 
 func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, out *protocol.ProduceResponsePartition, ti, pi int) {
-	if in.Index < 0 || int(in.Index) >= len(t.Partitions) {
-		p.refuse(out, kerr.UnknownTopicOrPartition)
-		return
-	}
-	part := &t.Partitions[in.Index]
-	if err := p.checkRecords(in.Records); err != nil {
+	if err := p.check(t, in); err != nil {
 		p.refuse(out, err)
 		return
 	}
+	part := &t.Partitions[in.Index]
 	l, err := p.b.parts.get(t, in.Index)
 	if err != nil {
 		p.b.logStorage("open for produce", err)
@@ -164,6 +190,7 @@ func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, 
 		return
 	}
 	if p.req.Acks == -1 && len(part.ISR) < l.Config().MinInSyncReplicas {
+		out.LogStartOffset = l.Offsets().Start
 		p.refuse(out, kerr.NotEnoughReplicas)
 		return
 	}
@@ -172,8 +199,9 @@ func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, 
 		Origin: log.Client, Durable: p.req.Acks == -1 && p.b.durableAcks, LeaderEpoch: part.LeaderEpoch,
 	})
 	if err != nil {
-		out.LogStartOffset = l.Offsets().Start
-		p.refuse(out, err)
+		if p.refuse(out, err); tellsLogStart(out.ErrorCode) {
+			out.LogStartOffset = l.Offsets().Start
+		}
 		p.b.metrics.rejected(t.Name, size)
 		return
 	}
@@ -186,23 +214,38 @@ func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, 
 	}
 }
 
-// checkRecords holds the rules that belong to the request and not to the log:
-// zstd needs v7 (KIP-110), and transactional batches need a transaction.
-func (p *produceState) checkRecords(records []byte) error {
-	if len(records) == 0 {
-		return kerr.InvalidRecord
+// tellsLogStart tells whether a refusal of the log comes with the log's start:
+// not if ReplicaManager.appendToLocalLog names its exception, as it does these.
+func tellsLogStart(code int16) bool {
+	switch code {
+	case kerr.CorruptMessage.Code, kerr.NotLeaderForPartition.Code, kerr.MessageTooLarge.Code, kerr.RecordListTooLarge.Code, kerr.KafkaStorageError.Code:
+		return false
 	}
-	h, err := batch.Parse(records)
-	if err != nil {
-		return nil // the log says what is wrong with it
+	return true
+}
+
+// check holds the rules that belong to the request and not to the log, in Kafka's
+// order: one batch of version 2, and zstd only from v7 on (KIP-110,
+// ProduceRequest.validateRecords), then acks, then who writes to internal topics.
+func (p *produceState) check(t *metadata.Topic, in *protocol.ProducePartition) error {
+	if in.Index < 0 || int(in.Index) >= len(t.Partitions) {
+		return kerr.UnknownTopicOrPartition
 	}
-	if p.call.Version < 7 && h.Codec() == batch.Zstd {
+	if _, err := batch.Single(in.Records); err != nil {
+		return err
+	}
+	h, err := batch.Parse(in.Records)
+	switch {
+	case err == nil && p.call.Version < 7 && h.Codec() == batch.Zstd:
 		return kerr.UnsupportedCompressionType
-	}
-	if h.Transactional() {
+	case p.req.Acks < -1 || p.req.Acks > 1:
+		return kerr.InvalidRequiredAcks
+	case t.Internal && p.call.ClientID != adminClientID:
+		return kerr.InvalidTopicException
+	case err == nil && h.Transactional():
 		return kerr.InvalidTxnState
 	}
-	return nil
+	return nil // the log says what else is wrong
 }
 
 // refuse fills in the answer of a partition that took nothing.
@@ -210,11 +253,11 @@ func (p *produceState) refuse(out *protocol.ProduceResponsePartition, err error)
 	out.ErrorCode, out.BaseOffset, out.LogAppendTimeMillis = codeOf(err), -1, -1
 	var records *log.RecordErrors
 	if errors.As(err, &records) {
+		out.ErrorMessage = ptr(records.Error())
 		for _, r := range records.Records {
 			out.RecordErrors = append(out.RecordErrors, protocol.RecordError{BatchIndex: r.Index, Message: &r.Message})
 		}
 	}
-	out.ErrorMessage = messageOf(err)
 	p.b.metrics.errorCode(p.call.Key, out.ErrorCode)
 	if p.failed == nil {
 		p.failed = err

@@ -19,9 +19,15 @@ import (
 // epochs (KIP-320), v11 racks (no preferred replica on one node), v12 diverging
 // epochs (KIP-595), v13 topic ids, v15 replica state, v16 node endpoints,
 // v17 directory ids, v18 follower high watermarks (of no use to one node).
-// It waits for MinBytes until MaxWait, and not at all when a partition has an
-// error. ACL: READ on each topic (29). A follower's replica id is refused as
-// not authorized: nobody replicates from this broker.
+// A partition that does not exist or is not authorized when the request comes is
+// refused: it stands behind the others in the answer and is nothing to wait for.
+// The others wait for MinBytes until MaxWait, and not at all when one has an error.
+// A topic id means the topic whose name it had when it was first asked for. A
+// partition named twice is served once, as it was asked for last. An unknown
+// isolation level fails as a whole with UNKNOWN_SERVER_ERROR, as does a negative
+// limit of bytes for its partition. Whole batches are sent, where Kafka cuts the
+// last one off at the limit. ACL: READ on each topic (29). A follower's replica id
+// is refused as not authorized: nobody replicates from this broker.
 func (b *Broker) fetch(_ context.Context, c *protocol.Call) protocol.Answer {
 	f := b.fetchPool.Get().(*fetchState)
 	if err := f.req.Decode(c.Version, c.Body); err != nil {
@@ -37,6 +43,9 @@ func (b *Broker) fetch(_ context.Context, c *protocol.Call) protocol.Answer {
 	}
 	f.session = session
 	f.makePlan()
+	if f.req.Isolation != readUncommitted && f.req.Isolation != readCommitted && f.asked > 0 {
+		return protocol.Now(f.fail(kerr.UnknownServerError.Code))
+	}
 	if f.attempt() || f.req.MaxWaitMillis <= 0 {
 		return protocol.Now(f.respond())
 	}
@@ -51,6 +60,8 @@ type fetchState struct {
 	resp    protocol.FetchResponse
 	session *fetchSession
 	plan    []fetchPlan
+	places  map[sessionKey]int // in plan, of a request without a session
+	asked   int                // partitions of plan that are not refused
 	parts   []protocol.FetchResponsePartition
 	runs    []protocol.Run
 	sent    []topicBytes
@@ -59,6 +70,7 @@ type fetchState struct {
 // fetchPlan is one partition to serve, and what came of it.
 type fetchPlan struct {
 	key   sessionKey
+	name  string // the topic's, "" for an id that is not known
 	ask   protocol.FetchPartition
 	topic *metadata.Topic
 	l     *log.Log
@@ -67,7 +79,18 @@ type fetchPlan struct {
 	epoch int32
 	code  int16
 	split protocol.EpochEndOffset // diverging epoch, Epoch -1 if none
+
+	refused bool // with code, before anything was read
 }
+
+const (
+	readUncommitted = 0
+	readCommitted   = 1
+)
+
+// currentLeaderFrom is the version from which a fenced client is told who leads
+// (KIP-951), though the field is older.
+const currentLeaderFrom = 16
 
 type topicBytes struct {
 	topic string
@@ -90,7 +113,8 @@ func (f *fetchState) release() {
 	clear(f.parts)
 	clear(f.runs)
 	clear(f.resp.Topics)
-	*f = fetchState{req: f.req, plan: f.plan[:0], parts: f.parts[:0], runs: f.runs[:0], sent: f.sent[:0],
+	clear(f.places)
+	*f = fetchState{req: f.req, plan: f.plan[:0], places: f.places, parts: f.parts[:0], runs: f.runs[:0], sent: f.sent[:0],
 		resp: protocol.FetchResponse{Topics: f.resp.Topics[:0]}}
 	b.fetchPool.Put(f)
 }
@@ -105,26 +129,100 @@ func (f *fetchState) drop() {
 	}
 }
 
+// makePlan lists what is to be served, and refuses what cannot be.
 func (f *fetchState) makePlan() {
+	im := f.b.image()
 	if f.session == nil {
-		for i := range f.req.Topics {
-			t := &f.req.Topics[i]
-			for _, ask := range t.Partitions {
-				f.plan = append(f.plan, fetchPlan{key: sessionKey{t.ID, t.Name, ask.Index}, ask: ask})
-			}
-		}
-		return
+		f.planRequest(im)
+	} else {
+		f.planSession(im)
 	}
+	for i := range f.plan {
+		p := &f.plan[i]
+		p.split = noSplit()
+		if err := f.refusal(im, p); err != nil {
+			p.code, p.refused = err.Code, true
+		} else {
+			f.asked++
+		}
+	}
+}
+
+func (f *fetchState) planRequest(im *metadata.Image) {
+	if f.places == nil {
+		f.places = map[sessionKey]int{}
+	}
+	for i := range f.req.Topics {
+		t := &f.req.Topics[i]
+		for _, ask := range t.Partitions {
+			key := sessionKey{t.ID, t.Name, ask.Index}
+			if at, ok := f.places[key]; ok {
+				f.plan[at].ask = ask
+				continue
+			}
+			f.places[key] = len(f.plan)
+			f.plan = append(f.plan, fetchPlan{key: key, name: f.topicName(im, key), ask: ask})
+		}
+	}
+}
+
+func (f *fetchState) planSession(im *metadata.Image) {
 	f.session.mu.Lock()
 	defer f.session.mu.Unlock()
 	for e := f.session.order.Front(); e != nil; e = e.Next() {
 		sp := e.Value.(*sessionPartition)
-		f.plan = append(f.plan, fetchPlan{key: sp.key, ask: sp.ask})
+		if sp.topic == "" {
+			sp.topic = f.topicName(im, sp.key)
+		}
+		f.plan = append(f.plan, fetchPlan{key: sp.key, name: sp.topic, ask: sp.ask})
 	}
 }
 
-// attempt reads every partition once and reports whether the answer should go
-// out: enough bytes, an error, or a diverging epoch.
+// topicName is the name of the topic that a key means, "" for an unknown id.
+func (f *fetchState) topicName(im *metadata.Image, key sessionKey) string {
+	if f.call.Version < 13 {
+		return key.name
+	}
+	if t := im.TopicByID(key.id); t != nil {
+		return t.Name
+	}
+	return ""
+}
+
+func noSplit() protocol.EpochEndOffset { return protocol.EpochEndOffset{Epoch: -1, EndOffset: -1} }
+
+// refusal is why a partition is not served at all, nil if it is.
+func (f *fetchState) refusal(im *metadata.Image, p *fetchPlan) *kerr.Error {
+	switch {
+	case p.name == "" && f.call.Version >= 13:
+		return kerr.UnknownTopicID
+	case f.req.ReplicaID >= 0 || !f.b.mayTopic(f.call, OpRead, p.name):
+		return kerr.TopicAuthorizationFailed
+	}
+	if t := im.Topic(p.name); t == nil || p.ask.Index < 0 || int(p.ask.Index) >= len(t.Partitions) {
+		return kerr.UnknownTopicOrPartition
+	}
+	return nil
+}
+
+// fail is the answer to a request that Kafka's handler throws at: the code for the
+// whole, and up to v12 for each partition.
+func (f *fetchState) fail(code int16) protocol.Response {
+	f.session, f.plan = nil, f.plan[:0]
+	if f.call.Version < 13 {
+		clear(f.places)
+		f.planRequest(f.b.image())
+	}
+	for i := range f.plan {
+		f.plan[i].code, f.plan[i].refused, f.plan[i].split = code, true, noSplit()
+	}
+	resp := f.respond()
+	f.resp.ErrorCode, f.resp.SessionID = code, f.req.SessionID
+	return resp
+}
+
+// attempt reads every partition that is not refused once and reports whether the
+// answer should go out: enough bytes, an error, or a diverging epoch.
 func (f *fetchState) attempt() bool {
 	f.drop()
 	im := f.b.image()
@@ -132,46 +230,39 @@ func (f *fetchState) attempt() bool {
 	got, done := 0, false
 	for i := range f.plan {
 		p := &f.plan[i]
-		p.code, p.split = 0, protocol.EpochEndOffset{Epoch: -1, EndOffset: -1}
-		if err := f.find(im, p); err != nil {
-			p.code, done = codeOf(err), true
+		if p.refused {
 			continue
 		}
-		if err := f.read(p, left, got == 0); err != nil {
-			p.code, done = codeOf(err), true
-			continue
+		p.split = noSplit()
+		err := f.find(im, p)
+		if err == nil {
+			err = f.read(p, left, got == 0)
 		}
-		done = done || p.split.Epoch >= 0
+		p.code = codeOf(err)
+		done = done || err != nil || p.split.Epoch >= 0
 		got += p.chunk.Bytes
 		left = max(left-p.chunk.Bytes, 0)
 	}
-	return done || len(f.plan) == 0 || got >= min(int(f.req.MinBytes), int(f.req.MaxBytes), f.b.fetchMaxBytes)
+	return done || f.asked == 0 || got >= min(int(f.req.MinBytes), int(f.req.MaxBytes), f.b.fetchMaxBytes)
 }
 
 // find looks the partition up in the current metadata and checks the client's epoch.
 func (f *fetchState) find(im *metadata.Image, p *fetchPlan) error {
 	p.topic, p.l = nil, nil
-	t := im.Topic(p.key.name)
-	if f.call.Version >= 13 {
-		if t = im.TopicByID(p.key.id); t == nil {
-			return kerr.UnknownTopicID
-		}
-	}
-	name := p.key.name
-	if t != nil {
-		name = t.Name
-	}
+	t := im.Topic(p.name)
 	switch {
-	case f.req.ReplicaID >= 0 || !f.b.mayTopic(f.call, OpRead, name):
-		return kerr.TopicAuthorizationFailed
-	case t == nil || p.ask.Index < 0 || int(p.ask.Index) >= len(t.Partitions):
+	case t == nil || int(p.ask.Index) >= len(t.Partitions): // gone meanwhile
 		return kerr.UnknownTopicOrPartition
+	case f.call.Version >= 13 && t.ID != p.key.id:
+		return kerr.InconsistentTopicID
 	}
 	p.topic = t
 	part := &t.Partitions[p.ask.Index]
 	p.epoch = part.LeaderEpoch
-	if err := checkLeaderEpoch(p.ask.CurrentLeaderEpoch, part.LeaderEpoch); err != nil {
-		return err
+	if p.ask.CurrentLeaderEpoch >= 0 { // here any negative number asks for no check
+		if err := checkLeaderEpoch(p.ask.CurrentLeaderEpoch, part.LeaderEpoch); err != nil {
+			return err
+		}
 	}
 	l, err := f.b.parts.get(t, p.ask.Index)
 	if err != nil {
@@ -195,8 +286,8 @@ func checkLeaderEpoch(asked, current int32) error {
 
 func (f *fetchState) read(p *fetchPlan, left int, first bool) error {
 	if p.ask.LastFetchedEpoch >= 0 {
-		epoch, end := p.l.EpochEnd(p.ask.LastFetchedEpoch)
-		if epoch < 0 || end < 0 {
+		epoch, end := epochEnd(p.l, p.epoch, p.ask.LastFetchedEpoch)
+		if epoch < 0 || end < 0 || p.ask.FetchOffset < p.l.Offsets().Start {
 			return kerr.OffsetOutOfRange
 		}
 		if epoch < p.ask.LastFetchedEpoch || end < p.ask.FetchOffset {
@@ -206,10 +297,11 @@ func (f *fetchState) read(p *fetchPlan, left int, first bool) error {
 		}
 	}
 	mark := log.High
-	if f.req.Isolation == 1 {
+	if f.req.Isolation == readCommitted {
 		mark = log.Stable
 	}
-	chunk, err := p.l.Read(p.ask.FetchOffset, min(left, int(p.ask.MaxBytes)), mark, first)
+	limit := min(left, int(p.ask.MaxBytes))
+	chunk, err := p.l.Read(p.ask.FetchOffset, max(limit, 0), mark, first)
 	if err != nil {
 		if !errors.Is(err, log.ErrOutOfRange) {
 			f.b.logStorage("read "+p.topic.Name, err)
@@ -217,6 +309,15 @@ func (f *fetchState) read(p *fetchPlan, left int, first bool) error {
 		return err
 	}
 	p.chunk, p.held = chunk, true
+	end := chunk.Offsets.High
+	if mark == log.Stable {
+		end = chunk.Offsets.Stable
+	}
+	if limit < 0 && p.ask.FetchOffset < end {
+		p.chunk.Release()
+		p.chunk, p.held = log.Chunk{}, false
+		return kerr.UnknownServerError
+	}
 	return nil
 }
 
@@ -266,12 +367,14 @@ func (f *fetchState) respond() protocol.Response {
 		}
 	}
 	f.size()
-	for i := range f.plan {
-		p := &f.plan[i]
-		if f.session != nil && !f.session.tellLocked(p) && incremental {
-			continue
+	for _, refused := range []bool{false, true} {
+		for i := range f.plan {
+			p := &f.plan[i]
+			if p.refused != refused || f.session != nil && !f.session.tellLocked(p) && incremental {
+				continue
+			}
+			f.add(p)
 		}
-		f.add(p)
 	}
 	return f.answer()
 }
@@ -318,7 +421,10 @@ func (f *fetchState) add(p *fetchPlan) {
 		if p.code == kerr.KafkaStorageError.Code && f.call.Version <= 5 {
 			out.ErrorCode = kerr.NotLeaderForPartition.Code
 		}
-		if p.code == kerr.FencedLeaderEpoch.Code {
+		if p.refused {
+			out.Aborted = []protocol.AbortedTransaction{} // empty, where others have null
+		}
+		if p.code == kerr.FencedLeaderEpoch.Code && f.call.Version >= currentLeaderFrom {
 			out.CurrentLeader = protocol.LeaderIDEpoch{ID: f.b.nodeID, Epoch: p.epoch}
 			f.addEndpoint()
 		}
@@ -329,7 +435,7 @@ func (f *fetchState) add(p *fetchPlan) {
 	} else {
 		o := p.chunk.Offsets
 		out.HighWatermark, out.LastStableOffset, out.LogStartOffset = o.High, o.Stable, o.Start
-		if f.req.Isolation == 1 {
+		if f.req.Isolation == readCommitted {
 			out.Aborted = make([]protocol.AbortedTransaction, 0, len(p.chunk.Aborted))
 			for _, a := range p.chunk.Aborted {
 				out.Aborted = append(out.Aborted, protocol.AbortedTransaction{ProducerID: a.ProducerID, FirstOffset: a.FirstOffset})

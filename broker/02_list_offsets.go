@@ -21,15 +21,15 @@ const (
 	timestampPendingUpload = -6 // v11, KIP-1023
 )
 
-// debugReplica is the replica id of Kafka's replica verification tool.
-const debugReplica = -2
-
 // listOffsets answers ListOffsets (2), versions 1-11.
 //
 // v2 isolation level, v4 leader epochs, v7-v11 one more special timestamp each.
 // There are no tiers here: -4 is -2, and -5 and -6 find nothing. A timestamp too
 // new for its version is UNSUPPORTED_VERSION, a partition named twice
-// INVALID_REQUEST. ACL: DESCRIBE on each topic (29).
+// INVALID_REQUEST, once. An unknown isolation level fails for all partitions with
+// UNKNOWN_SERVER_ERROR. A topic named twice is answered once, one without
+// partitions not at all. A replica id other than -1 sees all that is written.
+// ACL: DESCRIBE on each topic (29).
 func (b *Broker) listOffsets(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.ListOffsetsRequest)
 	resp := kmsg.NewPtrListOffsetsResponse()
@@ -38,23 +38,29 @@ func (b *Broker) listOffsets(_ context.Context, c *protocol.Call) protocol.Answe
 		topic string
 		index int32
 	}
-	seen := map[place]int{}
+	times := map[place]int{}
 	for _, t := range req.Topics {
 		for _, p := range t.Partitions {
-			seen[place{t.Topic, p.Partition}]++
+			times[place{t.Topic, p.Partition}]++
 		}
 	}
+	topics := map[string]int{} // places in the answer
 	for _, t := range req.Topics {
-		rt := kmsg.NewListOffsetsResponseTopic()
-		rt.Topic = t.Topic
 		for _, p := range t.Partitions {
+			at := place{t.Topic, p.Partition}
+			if times[at] == 0 {
+				continue // answered already
+			}
 			rp := kmsg.NewListOffsetsResponseTopicPartition()
 			rp.Partition, rp.Timestamp, rp.Offset, rp.LeaderEpoch = p.Partition, -1, -1, -1
 			var err error
 			switch {
+			case req.IsolationLevel != readUncommitted && req.IsolationLevel != readCommitted:
+				err = kerr.UnknownServerError
 			case !b.mayTopic(c, OpDescribe, t.Topic):
 				err = kerr.TopicAuthorizationFailed
-			case seen[place{t.Topic, p.Partition}] > 1:
+			case times[at] > 1:
+				times[at] = 0
 				err = kerr.InvalidRequest
 			default:
 				err = b.listOffset(req, t.Topic, p, &rp)
@@ -62,9 +68,16 @@ func (b *Broker) listOffsets(_ context.Context, c *protocol.Call) protocol.Answe
 			if err != nil {
 				rp.ErrorCode, rp.Timestamp, rp.Offset, rp.LeaderEpoch = codeOf(err), -1, -1, -1
 			}
-			rt.Partitions = append(rt.Partitions, rp)
+			i, ok := topics[t.Topic]
+			if !ok {
+				i = len(resp.Topics)
+				topics[t.Topic] = i
+				rt := kmsg.NewListOffsetsResponseTopic()
+				rt.Topic = t.Topic
+				resp.Topics = append(resp.Topics, rt)
+			}
+			resp.Topics[i].Partitions = append(resp.Topics[i].Partitions, rp)
 		}
-		resp.Topics = append(resp.Topics, rt)
 	}
 	return protocol.Now(resp)
 }
@@ -91,28 +104,32 @@ func (b *Broker) listOffset(req *kmsg.ListOffsetsRequest, topic string, p kmsg.L
 	if p.Timestamp < 0 && req.Version < oldestVersionOf(p.Timestamp) {
 		return kerr.UnsupportedVersion
 	}
-	if req.ReplicaID >= 0 || req.ReplicaID < debugReplica {
-		return kerr.NotLeaderForPartition // no follower is assigned to any partition
-	}
 	epoch := int32(-1)
 	if req.Version >= 4 {
 		epoch = p.CurrentLeaderEpoch
 	}
-	l, _, err := b.partition(topic, p.Partition, epoch)
+	l, t, err := b.partition(topic, p.Partition, epoch)
 	if err != nil {
 		return err
 	}
 	o := l.Offsets()
 	limit := o.High
-	if req.IsolationLevel == 1 {
+	switch {
+	case req.ReplicaID != -1:
+		limit = o.End
+	case req.IsolationLevel == readCommitted:
 		limit = o.Stable
 	}
+	current := t.Partitions[p.Partition].LeaderEpoch
 	switch p.Timestamp {
 	case timestampLatest:
-		rp.Offset, rp.LeaderEpoch = limit, o.LeaderEpoch
+		rp.Offset, rp.LeaderEpoch = limit, current
 		return nil
 	case timestampEarliest, timestampEarliestLocal:
 		rp.Offset, rp.LeaderEpoch = o.Start, l.EpochOf(o.Start)
+		if rp.LeaderEpoch < 0 { // nothing was written yet: see epochEnd
+			rp.LeaderEpoch = current
+		}
 		return nil
 	case timestampLatestTiered, timestampPendingUpload:
 		return nil

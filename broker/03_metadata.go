@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,7 +15,8 @@ import (
 //
 // v0: an empty list means all topics; v1+: null means all, empty none.
 // v4 AllowAutoTopicCreation, v8-10 cluster and v8+ topic operations, v10 topic
-// ids in answers, v12 questions by id, v13 a top-level error.
+// ids in answers, v12 questions by id (names beside ids are ignored), v13 a
+// top-level error. A topic asked for twice is answered once.
 // ACL: DESCRIBE on each topic (29, or left out of a list of all); to create a
 // missing one, CREATE on the cluster or on the topic.
 // A missing topic is created before the answer, where Kafka answers
@@ -60,24 +62,25 @@ func (b *Broker) metadataAPI(ctx context.Context, c *protocol.Call) protocol.Ans
 	}
 	missing := b.missingTopics(c, req)
 	if len(missing) == 0 {
-		b.addAskedTopics(c, req, resp, nil)
+		b.addAskedTopics(c, req, resp)
 		return protocol.Now(resp)
 	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
-		failed := b.autoCreate(ctx, missing)
-		b.addAskedTopics(c, req, resp, failed)
+		b.autoCreate(ctx, missing)
+		b.addAskedTopics(c, req, resp)
 		return resp
 	})
 }
 
-// badMetadataRequest is rule M3: topic ids may be asked only from v12 on, and a
-// null name only together with an id.
+// badMetadataRequest is rule M3: topic ids may be asked only from v12 on, and
+// null names only together with ids.
 func badMetadataRequest(req *kmsg.MetadataRequest, version int16) bool {
+	byID := asksByID(req)
 	for _, t := range req.Topics {
 		if version < 12 && (t.Topic == nil || t.TopicID != [16]byte{}) {
 			return true
 		}
-		if t.Topic == nil && t.TopicID == [16]byte{} {
+		if t.Topic == nil && !byID {
 			return true
 		}
 	}
@@ -92,51 +95,69 @@ func (b *Broker) missingTopics(c *protocol.Call, req *kmsg.MetadataRequest) []st
 	}
 	im := b.image()
 	var names []string
-	seen := map[string]bool{}
-	for _, t := range req.Topics {
-		if t.Topic == nil || t.TopicID != [16]byte{} || seen[*t.Topic] || im.Topic(*t.Topic) != nil {
+	for _, t := range askedTopics(req) {
+		if t.Name == nil || im.Topic(*t.Name) != nil {
 			continue
 		}
-		name := *t.Topic
+		name := *t.Name
 		if metadata.InvalidTopicName(name) != "" || !b.mayTopic(c, OpDescribe, name) {
 			continue
 		}
 		if !b.mayCluster(c, OpCreate) && !b.mayTopic(c, OpCreate, name) {
 			continue
 		}
-		seen[name] = true
 		names = append(names, name)
 	}
 	return names
 }
 
-// addAskedTopics answers each topic of the request; failed holds the reasons
-// for which auto-creation was refused.
-func (b *Broker) addAskedTopics(c *protocol.Call, req *kmsg.MetadataRequest, resp *kmsg.MetadataResponse, failed map[string]*kerr.Error) {
+// askedTopics lists, once each, what a request asks for: its topic ids (Topic is
+// nil then), or its names if it has no ids.
+func askedTopics(req *kmsg.MetadataRequest) []metadata.TopicRef {
+	byID := asksByID(req)
+	var asked []metadata.TopicRef
+	ids, names := map[[16]byte]bool{}, map[string]bool{}
+	for _, t := range req.Topics {
+		switch {
+		case byID && t.TopicID != [16]byte{} && !ids[t.TopicID]:
+			ids[t.TopicID] = true
+			asked = append(asked, metadata.TopicRef{ID: t.TopicID})
+		case !byID && !names[*t.Topic]:
+			names[*t.Topic] = true
+			asked = append(asked, metadata.TopicRef{Name: t.Topic})
+		}
+	}
+	return asked
+}
+
+func asksByID(req *kmsg.MetadataRequest) bool {
+	return slices.ContainsFunc(req.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID != [16]byte{} })
+}
+
+// addAskedTopics answers each topic of the request.
+func (b *Broker) addAskedTopics(c *protocol.Call, req *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) {
 	im := b.image()
-	for _, asked := range req.Topics {
+	for _, asked := range askedTopics(req) {
 		var t *metadata.Topic
-		byID := asked.TopicID != [16]byte{}
+		byID := asked.Name == nil
 		if byID {
-			t = im.TopicByID(asked.TopicID)
+			t = im.TopicByID(asked.ID)
 		} else {
-			t = im.Topic(*asked.Topic)
+			t = im.Topic(*asked.Name)
 		}
 		switch {
 		case t != nil && b.mayTopic(c, OpDescribe, t.Name):
 			resp.Topics = append(resp.Topics, b.metadataTopic(c, req, t))
 		case byID && t == nil:
-			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.UnknownTopicID, nil, asked.TopicID))
+			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.UnknownTopicID, nil, asked.ID))
 		case byID:
-			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.TopicAuthorizationFailed, nil, asked.TopicID))
-		case !b.mayTopic(c, OpDescribe, *asked.Topic):
-			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.TopicAuthorizationFailed, asked.Topic, [16]byte{}))
-		case metadata.InvalidTopicName(*asked.Topic) != "":
-			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.InvalidTopicException, asked.Topic, [16]byte{}))
-		case failed[*asked.Topic] != nil:
-			resp.Topics = append(resp.Topics, newMetadataTopic(failed[*asked.Topic], asked.Topic, [16]byte{}))
+			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.TopicAuthorizationFailed, nil, asked.ID))
+		case !b.mayTopic(c, OpDescribe, *asked.Name):
+			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.TopicAuthorizationFailed, asked.Name, [16]byte{}))
+		case metadata.InvalidTopicName(*asked.Name) != "":
+			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.InvalidTopicException, asked.Name, [16]byte{}))
 		default:
-			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.UnknownTopicOrPartition, asked.Topic, [16]byte{}))
+			resp.Topics = append(resp.Topics, newMetadataTopic(kerr.UnknownTopicOrPartition, asked.Name, [16]byte{}))
 		}
 	}
 }

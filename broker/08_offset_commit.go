@@ -15,7 +15,8 @@ import (
 //
 // v2-4 retention time, v6 leader epoch, v7 static members, v9 member epochs
 // (KIP-848), v10 topic ids. Partitions that do not exist or may not be read are
-// answered here; the rest goes to the group's coordinator.
+// answered here; the rest goes to the group's coordinator. A topic named twice is
+// answered twice, unless some partitions were refused here: then all is merged.
 // ACL: READ on the group (30), READ on each topic (29).
 func (b *Broker) offsetCommit(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.OffsetCommitRequest)
@@ -36,7 +37,7 @@ func (b *Broker) offsetCommit(_ context.Context, c *protocol.Call) protocol.Answ
 			narrowed.Topics = append(narrowed.Topics, known)
 		}
 		if len(refused.Partitions) > 0 {
-			resp.Topics = append(resp.Topics, refused)
+			mergeCommit(resp, refused)
 		}
 	}
 	if len(narrowed.Topics) == 0 {
@@ -50,7 +51,12 @@ func (b *Broker) offsetCommit(_ context.Context, c *protocol.Call) protocol.Answ
 			}
 			return resp
 		}
-		for _, t := range reply.(*kmsg.OffsetCommitResponse).Topics {
+		answered := reply.(*kmsg.OffsetCommitResponse).Topics
+		if len(resp.Topics) == 0 {
+			resp.Topics = answered
+			return resp
+		}
+		for _, t := range answered {
 			mergeCommit(resp, t)
 		}
 		return resp

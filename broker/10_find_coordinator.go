@@ -13,10 +13,12 @@ import (
 const (
 	coordinatorGroup       = 0
 	coordinatorTransaction = 1
+	coordinatorShare       = 2
 )
 
 // findCoordinator answers FindCoordinator (10), versions 0-6; v1 brought the
-// key type, v4 several keys (KIP-699).
+// key type, v4 several keys (KIP-699), whose messages are empty, but for types that
+// do not exist.
 //
 // The coordinator is always this broker. The offsets topic is created before
 // the answer, where Kafka answers COORDINATOR_NOT_AVAILABLE and creates
@@ -35,9 +37,12 @@ func (b *Broker) findCoordinator(_ context.Context, c *protocol.Call) protocol.A
 		}
 		for _, key := range keys {
 			one := kmsg.NewFindCoordinatorResponseCoordinator()
-			one.Key, one.NodeID, one.Port = key, -1, -1
+			one.Key, one.NodeID, one.Port, one.ErrorMessage = key, -1, -1, new(string)
 			if err := b.coordinatorFor(ctx, c, req.CoordinatorType, key); err != nil {
-				one.ErrorCode, one.ErrorMessage = err.Code, &err.Description
+				one.ErrorCode = err.Code
+				if c.Version < 4 || err == kerr.InvalidRequest && req.CoordinatorType != coordinatorShare {
+					one.ErrorMessage = &err.Description
+				}
 			} else {
 				ep := b.endpoint(c.Listener)
 				one.NodeID, one.Host, one.Port = b.nodeID, ep.Host, ep.Port

@@ -15,6 +15,9 @@ import (
 // v4 brought -1 for the default numbers of partitions and replicas, v5 the
 // created topic's numbers and settings in the answer (KIP-525), v7 its id. What
 // is checked, in which order and with which words, is the metadata shard's business.
+// Settings that were asked for are told as they were written, where
+// DescribeConfigs tells the values that they mean. With a timeout of 0 or less
+// nothing is created: REQUEST_TIMED_OUT.
 // ACL: CREATE on the cluster or on the topic (29); DESCRIBE_CONFIGS on the topic
 // to be told its settings, else TopicConfigErrorCode 29.
 func (b *Broker) createTopics(_ context.Context, c *protocol.Call) protocol.Answer {
@@ -29,6 +32,12 @@ func (b *Broker) createTopics(_ context.Context, c *protocol.Call) protocol.Answ
 				continue
 			}
 			wanted = append(wanted, wantedTopic(t))
+		}
+		if req.TimeoutMillis <= 0 {
+			for _, t := range wanted {
+				resp.Topics = append(resp.Topics, refusedTopic(t.Name, kerr.RequestTimedOut.Code, nil))
+			}
+			return resp
 		}
 		results, err := b.askCreate(ctx, metadata.CreateTopics{Topics: wanted, ValidateOnly: req.ValidateOnly})
 		if err != nil {
@@ -78,6 +87,9 @@ func (b *Broker) createdTopic(c *protocol.Call, r metadata.TopicCreated) kmsg.Cr
 	for _, e := range b.conf.Load().DescribeTopic(r.Configs, nil) {
 		entry := kmsg.NewCreateTopicsResponseTopicConfig()
 		entry.Name, entry.Value, entry.ReadOnly, entry.Source, entry.IsSensitive = e.Name, e.Value, e.ReadOnly, int8(e.Source), e.Sensitive
+		if asked, ok := r.Configs[e.Name]; ok {
+			entry.Value = &asked
+		}
 		t.Configs = append(t.Configs, entry)
 	}
 	return t

@@ -13,7 +13,8 @@ import (
 // deleteTopics answers DeleteTopics (20), versions 1-6; v3 brought
 // TOPIC_DELETION_DISABLED, v5 messages, v6 topic ids (KIP-516). The answer comes
 // when the deletion is durable; the files go a little later, as do the topic's
-// committed offsets.
+// committed offsets. With a timeout of 0 or less nothing is deleted:
+// REQUEST_TIMED_OUT.
 // ACL: DELETE on the cluster or the topic; without DESCRIBE a topic's id or
 // name is not told.
 func (b *Broker) deleteTopics(_ context.Context, c *protocol.Call) protocol.Answer {
@@ -39,6 +40,12 @@ func (b *Broker) deleteTopics(_ context.Context, c *protocol.Call) protocol.Answ
 			t := kmsg.NewDeleteTopicsResponseTopic()
 			t.Topic, t.TopicID, t.ErrorCode, t.ErrorMessage = name, id, code, message
 			resp.Topics = append(resp.Topics, t)
+		}
+		if req.TimeoutMillis <= 0 {
+			for _, r := range refs {
+				answer(r.Name, r.ID, kerr.RequestTimedOut.Code, nil)
+			}
+			return resp
 		}
 		reply, err := b.askMetadata(ctx, metadata.DeleteTopics{Topics: refs, May: may})
 		if err != nil {

@@ -19,29 +19,23 @@ func (b *Broker) offsetForLeaderEpoch(_ context.Context, c *protocol.Call) proto
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
 	resp.Version = c.Version
 	cluster := b.mayCluster(c, OpClusterAction)
-	place := map[string]int{} // a topic named twice is answered once
 	for _, t := range req.Topics {
-		i, ok := place[t.Topic]
-		if !ok {
-			i = len(resp.Topics)
-			place[t.Topic] = i
-			rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
-			rt.Topic = t.Topic
-			resp.Topics = append(resp.Topics, rt)
-		}
+		rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
+		rt.Topic = t.Topic
 		allowed := cluster || b.mayTopic(c, OpDescribe, t.Topic)
 		for _, p := range t.Partitions {
 			rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
 			rp.Partition, rp.LeaderEpoch, rp.EndOffset = p.Partition, -1, -1
 			if !allowed {
 				rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
-			} else if l, _, err := b.partition(t.Topic, p.Partition, p.CurrentLeaderEpoch); err != nil {
+			} else if l, found, err := b.partition(t.Topic, p.Partition, p.CurrentLeaderEpoch); err != nil {
 				rp.ErrorCode = codeOf(err)
 			} else {
-				rp.LeaderEpoch, rp.EndOffset = l.EpochEnd(p.LeaderEpoch)
+				rp.LeaderEpoch, rp.EndOffset = epochEnd(l, found.Partitions[p.Partition].LeaderEpoch, p.LeaderEpoch)
 			}
-			resp.Topics[i].Partitions = append(resp.Topics[i].Partitions, rp)
+			rt.Partitions = append(rt.Partitions, rp)
 		}
+		resp.Topics = append(resp.Topics, rt)
 	}
 	return protocol.Now(resp)
 }

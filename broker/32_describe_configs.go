@@ -18,6 +18,8 @@ import (
 // Topics, this broker ("" is the cluster's default), groups and client metrics
 // subscriptions; null or no keys mean all. ACL: DESCRIBE_CONFIGS on the topic
 // (29), the group (30) or the cluster (31).
+// A message is never null: "" where there is nothing to say. A type that
+// cannot be described is INVALID_REQUEST with that code's own sentence.
 // Left out: broker loggers (8). Their levels cannot be changed here; asking for
 // them is INVALID_REQUEST.
 func (b *Broker) describeConfigs(_ context.Context, c *protocol.Call) protocol.Answer {
@@ -29,9 +31,7 @@ func (b *Broker) describeConfigs(_ context.Context, c *protocol.Call) protocol.A
 		rr.ResourceType, rr.ResourceName = r.ResourceType, r.ResourceName
 		rr.Configs = []kmsg.DescribeConfigsResponseResourceConfig{}
 		entries, refusal := b.configEntries(c, r)
-		if refusal.Code != 0 {
-			rr.ErrorCode, rr.ErrorMessage = refusal.Code, refusal.Message
-		}
+		rr.ErrorCode, rr.ErrorMessage = refusal.Code, ptr(text(refusal.Message))
 		for _, e := range entries {
 			rr.Configs = append(rr.Configs, configEntry(e, req))
 		}
@@ -85,7 +85,7 @@ func (b *Broker) configEntries(c *protocol.Call, r kmsg.DescribeConfigsRequestRe
 		}
 		return conf.DescribeClientMetrics(im.Configs(metadata.Resource{Type: metadata.ResourceClientMetrics, Name: name}), r.ConfigNames), metadata.Failure{}
 	}
-	return nil, refusal(kerr.InvalidRequest, "Unsupported resource type: "+itoa(int(r.ResourceType)))
+	return nil, refusal(kerr.InvalidRequest, kerr.InvalidRequest.Description)
 }
 
 func (b *Broker) brokerEntries(conf *config.Config, name string, keys []string) ([]config.Entry, metadata.Failure) {

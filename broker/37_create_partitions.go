@@ -11,7 +11,8 @@ import (
 )
 
 // createPartitions answers CreatePartitions (37), versions 0-3. A topic named
-// twice is INVALID_REQUEST. ACL: ALTER on each topic (29).
+// twice is INVALID_REQUEST. With a timeout of 0 or less nothing is created:
+// REQUEST_TIMED_OUT. ACL: ALTER on each topic (29).
 func (b *Broker) createPartitions(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.CreatePartitionsRequest)
 	return protocol.Later(func(ctx context.Context) protocol.Response {
@@ -36,6 +37,12 @@ func (b *Broker) createPartitions(_ context.Context, c *protocol.Call) protocol.
 				m.Assignments = append(m.Assignments, a.Replicas)
 			}
 			more = append(more, m)
+		}
+		if req.TimeoutMillis <= 0 {
+			for _, m := range more {
+				answer(m.Name, kerr.RequestTimedOut.Code, nil)
+			}
+			return resp
 		}
 		reply, err := b.askMetadata(ctx, metadata.CreatePartitions{Topics: more, ValidateOnly: req.ValidateOnly})
 		if err != nil {

@@ -36,7 +36,7 @@ func (b *Broker) describeCluster(_ context.Context, c *protocol.Call) protocol.A
 	if endpoint != endpointBrokers {
 		code, message := kerr.UnsupportedEndpointType, "Unsupported endpoint type "+itoa(int(endpoint))
 		if endpoint == endpointControllers {
-			code, message = kerr.MismatchedEndpointType, "The request was sent to an endpoint of the wrong type."
+			code, message = kerr.MismatchedEndpointType, "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
 		}
 		if c.Version == 0 {
 			code = kerr.InvalidRequest

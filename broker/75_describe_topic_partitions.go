@@ -19,7 +19,8 @@ import (
 // empty list of topics means all. The cursor's topic must be in the list and its
 // partition not negative; Kafka has no top-level code here and answers each
 // topic with INVALID_REQUEST.
-// ACL: DESCRIBE on each topic (29, or left out of a list of all).
+// ACL: DESCRIBE on each topic (29, or left out of a list of all). What else the
+// caller may do is told of topics that do not exist, too.
 func (b *Broker) describeTopicPartitions(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.DescribeTopicPartitionsRequest)
 	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
@@ -57,7 +58,9 @@ func (b *Broker) describeTopicPartitions(_ context.Context, c *protocol.Call) pr
 				if metadata.InvalidTopicName(name) != "" {
 					code = kerr.InvalidTopicException
 				}
-				resp.Topics = append(resp.Topics, newDescribedTopic(code, name))
+				unknown := newDescribedTopic(code, name)
+				unknown.AuthorizedOperations = b.authorizedOperations(c, ResourceTopic, name)
+				resp.Topics = append(resp.Topics, unknown)
 			}
 			continue
 		}

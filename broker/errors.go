@@ -8,6 +8,7 @@ import (
 
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/log"
+	"github.com/rotpeter/rotpeter/log/batch"
 )
 
 // codeOf is the only place where an error of the log or of a coordinator's
@@ -39,6 +40,10 @@ func errorTable() []errorRow {
 		{log.ErrTooLarge, kerr.MessageTooLarge},
 		{log.ErrLargerThanSegment, kerr.RecordListTooLarge},
 		{log.ErrCorrupt, kerr.CorruptMessage},
+		{batch.ErrCorrupt, kerr.CorruptMessage},
+		{batch.ErrNone, kerr.InvalidRecord},
+		{batch.ErrMagic, kerr.InvalidRecord},
+		{batch.ErrMany, kerr.InvalidRecord},
 		{log.ErrInvalidTimestamp, kerr.InvalidTimestamp},
 		{log.ErrInvalidRecord, kerr.InvalidRecord},
 		{log.ErrUnsupportedCompression, kerr.UnsupportedCompressionType},
@@ -59,12 +64,11 @@ func errorTable() []errorRow {
 	}
 }
 
-// messageOf is the text that goes with a code in answers that carry one:
-// the error's own sentence when it is a refusal, nothing on success.
+// messageOf is Kafka's sentence about a batch that cannot be read, nil for all
+// other errors: their codes say it.
 func messageOf(err error) *string {
-	if err == nil {
-		return nil
+	if e := (*batch.UnreadableError)(nil); errors.As(err, &e) {
+		return &e.Sentence
 	}
-	s := err.Error()
-	return &s
+	return nil
 }

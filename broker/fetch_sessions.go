@@ -35,6 +35,7 @@ type sessionKey struct {
 // client asked and what it was last told.
 type sessionPartition struct {
 	key      sessionKey
+	topic    string // the topic's name since it is known: an id keeps it when the topic goes
 	ask      protocol.FetchPartition
 	highMark int64 // told last; -1 before the first answer
 	logStart int64

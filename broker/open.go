@@ -24,9 +24,6 @@ const (
 
 // open brings up everything that serving needs, from the directory to the image.
 func (b *Broker) open(ctx context.Context, o Options) error {
-	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
-	}
 	store, err := log.OpenStore(o.FS, o.Dir, b.storeOptions(o))
 	if err != nil {
 		return fmt.Errorf("open the data directory: %w", err)

@@ -28,32 +28,40 @@ func (b *Broker) partition(topic string, index, epoch int32) (*log.Log, *metadat
 	return l, t, nil
 }
 
-// autoCreate creates topics with the broker's defaults and reports those that
-// were refused, with the code that Kafka's Metadata answers for them.
-func (b *Broker) autoCreate(ctx context.Context, names []string) map[string]*kerr.Error {
-	failed := map[string]*kerr.Error{}
+// epochEnd tells where a leader epoch ended (LeaderEpochFileCache.endOffsetFor).
+// Kafka's log knows an epoch from its beginning on, ours from its first batch on:
+// current is the partition's epoch now.
+func epochEnd(l *log.Log, current, epoch int32) (e int32, end int64) {
+	if epoch == -1 || epoch > current {
+		return -1, -1
+	}
+	if e, end = l.EpochEnd(epoch); end >= 0 {
+		return e, end
+	}
+	o := l.Offsets()
+	if epoch == current || o.LeaderEpoch < 0 {
+		return epoch, o.End
+	}
+	return o.LeaderEpoch, o.End
+}
+
+// autoCreate creates topics with the broker's defaults. Whether it could is seen
+// in the image: clients are told no more than that a topic does not exist.
+func (b *Broker) autoCreate(ctx context.Context, names []string) {
 	var wanted []metadata.NewTopic
 	for _, name := range names {
 		wanted = append(wanted, b.newTopic(name))
 	}
 	results, err := b.askCreate(ctx, metadata.CreateTopics{Topics: wanted})
 	if err != nil {
-		for _, name := range names {
-			failed[name] = kerr.UnknownTopicOrPartition
-		}
-		return failed
+		b.log.Info("topics could not be created for a client that asked for them", "err", err)
+		return
 	}
 	for _, r := range results {
-		switch r.Code {
-		case 0, kerr.TopicAlreadyExists.Code:
-		case kerr.InvalidTopicException.Code:
-			failed[r.Name] = kerr.InvalidTopicException
-		default:
+		if r.Code != 0 && r.Code != kerr.TopicAlreadyExists.Code {
 			b.log.Info("a topic could not be created for a client that asked for it", "topic", r.Name, "err", text(r.Message))
-			failed[r.Name] = kerr.UnknownTopicOrPartition
 		}
 	}
-	return failed
 }
 
 // newTopic describes a topic as auto-creation makes it: internal topics have
@@ -86,7 +94,7 @@ func (b *Broker) ensureOffsetsTopic(ctx context.Context) *kerr.Error {
 	if b.image().Topic(offsetsTopic) != nil {
 		return nil
 	}
-	if failed := b.autoCreate(ctx, []string{offsetsTopic}); failed[offsetsTopic] != nil {
+	if b.autoCreate(ctx, []string{offsetsTopic}); b.image().Topic(offsetsTopic) == nil {
 		return kerr.CoordinatorNotAvailable
 	}
 	return nil

@@ -80,8 +80,9 @@ func (b *bench) closeClients() error {
 	return errors.Join(errs...)
 }
 
-// newTarget answers a broker of the kind under test with a fresh data directory.
-func (b *bench) newTarget(name string) (*target, error) {
+// newTarget answers a broker of the kind under test with a fresh data directory
+// and settings, each NAME=VALUE, beside those of every suite.
+func (b *bench) newTarget(name string, settings ...string) (*target, error) {
 	dir := filepath.Join(b.work, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -91,12 +92,12 @@ func (b *bench) newTarget(name string) (*target, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newKafka(java, dir, b.log), nil
+		return newKafka(java, dir, b.log, settings), nil
 	}
 	if _, err := os.Stat(b.bin); err != nil {
 		return nil, fmt.Errorf("build it first (make build): %w", err)
 	}
-	return newRotpeter(b.bin, filepath.Join(dir, "data"), b.log), nil
+	return newRotpeter(b.bin, filepath.Join(dir, "data"), b.log, settings), nil
 }
 
 // clientChecks runs the table of clients.

@@ -59,7 +59,9 @@ func TestTally(t *testing.T) {
 		{"out of order", func(rs []record) []record { rs[0].Offset, rs[1].Offset = 1, 0; return rs }, false, "line 1 of made/up/00 is at partition 0 offset 1"},
 		{"in two partitions", func(rs []record) []record { rs[1].Partition = 7; return rs }, false, "at partition 7"},
 		{"altered", func(rs []record) []record { rs[2].Value = []byte("0000003=another line"); return rs }, false, "SHA-256"},
-		{"made up", func(rs []record) []record { return append(rs, record{Key: []byte("nobody"), Value: []byte("0000001=")}) }, false, "never written"},
+		{"made up", func(rs []record) []record {
+			return append(rs, record{Key: []byte("nobody"), Value: []byte("0000001=")})
+		}, false, "never written"},
 	} {
 		t.Run(k.name, func(t *testing.T) {
 			c, rs := readings(t)
@@ -95,8 +97,12 @@ func TestSameByKeyTellsLossAndDisorder(t *testing.T) {
 func TestParsersOfToolOutput(t *testing.T) {
 	want := record{Partition: 3, Offset: 41, Timestamp: 1700000000000, Key: []byte("k"), Headers: []header{{"a", []byte("1")}, {"b", []byte("2")}}}
 	for name, parse := range map[string]func() (record, error){
-		"kcat":    func() (record, error) { return parseKcat([]byte("3\x1f41\x1f1700000000000\x1f1\x1fk\x1f-1\x1f\x1fa=1,b=2")) },
-		"console": func() (record, error) { return parseConsole([]byte("CreateTime:1700000000000\x1fPartition:3\x1fOffset:41\x1fa:1\x1db:2\x1fk\x1f" + javaNullMarker)) },
+		"kcat": func() (record, error) {
+			return parseKcat([]byte("3\x1f41\x1f1700000000000\x1f1\x1fk\x1f-1\x1f\x1fa=1,b=2"))
+		},
+		"console": func() (record, error) {
+			return parseConsole([]byte("CreateTime:1700000000000\x1fPartition:3\x1fOffset:41\x1fa:1\x1db:2\x1fk\x1f" + javaNullMarker))
+		},
 	} {
 		got, err := parse()
 		if err != nil || got.Partition != want.Partition || got.Offset != want.Offset || got.Timestamp != want.Timestamp {

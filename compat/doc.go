@@ -8,6 +8,7 @@
 // The suites:
 //
 //	startup  exec to the first acknowledged record, idle memory, size of the binary
+//	answers  conversations of raw requests, compared with what Apache Kafka answered (package answers)
 //	clients  every client does every check that it can do
 //	corpus   the Go standard library's source, a record a line, in through some clients and out through others
 //	kill     the same with the broker killed with SIGKILL and restarted three times in the middle

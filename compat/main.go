@@ -26,6 +26,7 @@ type options struct {
 	seed   uint64
 	keep   bool
 	record string
+	golden bool
 }
 
 // bench is one run: the broker under test, the clients and the results.
@@ -63,6 +64,7 @@ func parseFlags() (o options, verbose bool, err error) {
 	flag.Uint64Var(&o.seed, "seed", 1, "seed of the mutations of the hostile suite")
 	flag.BoolVar(&o.keep, "keep", false, "keep the temporary folder")
 	flag.StringVar(&o.record, "record", "", "keep a request of each kind that the clients send in this `folder`")
+	flag.BoolVar(&o.golden, "golden", false, "write the answers into the scripts of the suite answers: Kafka's with -target kafka, else ours where they are others on purpose")
 	flag.BoolVar(&verbose, "v", false, "say what passed, too")
 	flag.Parse()
 	if *suites != "" {
@@ -130,8 +132,8 @@ func (b *bench) runSuites(ctx context.Context) error {
 		name string
 		run  func(context.Context) error
 	}{
-
 		{"startup", b.startup},
+		{"answers", b.answersChecks},
 		{"clients", b.clientChecks},
 		{"corpus", b.corpusChecks},
 		{"kill", b.killChecks},
@@ -141,9 +143,11 @@ func (b *bench) runSuites(ctx context.Context) error {
 		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {
 			continue
 		}
+		began := time.Now()
 		if err := s.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
+		fmt.Fprintf(os.Stderr, "suite %s took %.0fs\n", s.name, time.Since(began).Seconds())
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -123,7 +123,7 @@ func (t *target) metrics(ctx context.Context) (string, error) {
 }
 
 // newRotpeter is the built binary.
-func newRotpeter(bin, data string, log io.Writer) *target {
+func newRotpeter(bin, data string, log io.Writer, settings []string) *target {
 	return &target{name: "rotpeter", data: data, log: log, start: func(t *target) (*exec.Cmd, error) {
 		listen := t.bootstrap
 		if listen == "" {
@@ -131,6 +131,9 @@ func newRotpeter(bin, data string, log io.Writer) *target {
 		}
 		cmd := exec.Command(bin, "--data", data, "--listen", listen, "--http", "127.0.0.1:0",
 			"--set", "group.initial.rebalance.delay.ms=300")
+		for _, s := range settings {
+			cmd.Args = append(cmd.Args, "--set", s)
+		}
 		if t.advertise != "" {
 			cmd.Args = append(cmd.Args, "--set", "advertised.listeners=PLAINTEXT://"+t.advertise)
 		}
@@ -175,7 +178,7 @@ func firstLine(cmd *exec.Cmd) (string, error) {
 }
 
 // newKafka is Apache Kafka as one combined node, to judge the checks.
-func newKafka(j *javaTools, dir string, log io.Writer) *target {
+func newKafka(j *javaTools, dir string, log io.Writer, settings []string) *target {
 	var controller int
 	return &target{name: "kafka", data: filepath.Join(dir, "kafka-data"), log: log, start: func(t *target) (*exec.Cmd, error) {
 		config := filepath.Join(dir, "server.properties")
@@ -186,7 +189,9 @@ func newKafka(j *javaTools, dir string, log io.Writer) *target {
 				return nil, err
 			}
 			t.bootstrap, controller = fmt.Sprintf("127.0.0.1:%d", port), quorum
-			if err := os.WriteFile(config, []byte(kafkaProperties(t.bootstrap, cmp.Or(t.advertise, t.bootstrap), controller, t.data)), 0o644); err != nil {
+			properties := kafkaProperties(t.bootstrap, cmp.Or(t.advertise, t.bootstrap), controller, t.data) +
+				strings.Join(settings, "\n") + "\n"
+			if err := os.WriteFile(config, []byte(properties), 0o644); err != nil {
 				return nil, err
 			}
 			if _, err := j.run(context.Background(), nil, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", config); err != nil {

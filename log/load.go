@@ -71,7 +71,7 @@ func (l *Log) begin(offset, nowMillis int64) {
 // if there is none, or none with anything in it.
 func (s *Store) survey(p place, id [16]byte, c *Config) (*found, error) {
 	dir := partitionDir(s.dir, p)
-	entries, err := s.fs.ReadDir(dir)
+	entries, err := s.listSettled(dir)
 	if missing(err) {
 		return nil, nil
 	}
@@ -132,13 +132,32 @@ func (s *Store) sort(f *found, dir string, e fs.DirEntry) error {
 			return nil
 		}
 	}
-	switch filepath.Ext(name) {
-	case deletedSuffix:
+	if filepath.Ext(name) == deletedSuffix {
 		s.janitor.later(time.Time{}, path)
-	case cleanedSuffix, swapSuffix:
-		return fmt.Errorf("%w: %s is of a compaction that was interrupted: start Apache Kafka on the directory once more and stop it cleanly", ErrStorage, path)
 	}
 	return nil
+}
+
+// listSettled lists a partition's directory after an interrupted compaction was ended.
+func (s *Store) listSettled(dir string) ([]fs.DirEntry, error) {
+	entries, err := s.fs.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var t leftovers
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() && !t.add(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	if t.none() {
+		return entries, nil
+	}
+	if err := t.settle(s, dir, names); err != nil {
+		return nil, err
+	}
+	return s.fs.ReadDir(dir)
 }
 
 // loading brings a log up from its files.

@@ -141,6 +141,9 @@ func (g *segment) block(after func(indexEntry) bool) ([]indexEntry, error) {
 	if err != nil || s.count == 0 {
 		return nil, err
 	}
+	if m := g.mem.Load(); m != nil { // it was made again, and is not written yet
+		return m.offsets.all(), nil
+	}
 	f, err := g.idx.open(g.path(indexSuffix), os.O_RDONLY)
 	if err != nil {
 		return nil, g.failed("open index", err)

@@ -25,7 +25,7 @@ func parseHeader(frame []byte, rows func(key int16) *Row) (h header, row *Row, b
 		return h, nil, nil, true
 	}
 	h.correlationID = in.int32()
-	if n := in.int16(); n != -1 {
+	if n := in.int16(); n >= 0 { // any negative length is null
 		h.clientID = in.span(int(n))
 	}
 	if row.FlexibleFrom >= 0 && h.version >= row.FlexibleFrom {

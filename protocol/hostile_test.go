@@ -50,7 +50,6 @@ func TestHostileBytesAreRefusedAtOnce(t *testing.T) {
 		{"Produce v14", framed("\x00\x00\x00\x0e\x00\x00\x00\x01\x00\x00\x00"), ReasonUnsupportedVersion},
 		{"Metadata v-1", framed("\x00\x03\xff\xff\x00\x00\x00\x01\x00\x00"), ReasonUnsupportedVersion},
 		{"Metadata v14", framed("\x00\x03\x00\x0e\x00\x00\x00\x01\x00\x00\x00"), ReasonUnsupportedVersion},
-		{"client id of -2 bytes", framed("\x00\x03\x00\x00\x00\x00\x00\x01\xff\xfe"), ReasonMalformedHeader},
 		{"client id behind the end", framed("\x00\x03\x00\x00\x00\x00\x00\x01\x00\x09abc"), ReasonMalformedHeader},
 		{"header tags behind the end", framed("\x00\x03\x00\x0c\x00\x00\x00\x01\x00\x00\x01\x01\x7f"), ReasonMalformedHeader},
 		{"2^32-1 header tags", framed("\x00\x03\x00\x0c\x00\x00\x00\x01\x00\x00\xff\xff\xff\xff\x0f"), ReasonMalformedHeader},

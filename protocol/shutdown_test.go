@@ -39,6 +39,7 @@ func TestShutdownEndsWhatIsIdleAndFinishesWhatIsBusy(t *testing.T) {
 		half.send(metadataRequest(1)[:10])
 		polling.send(joinRequest(1), metadataRequest(2))
 		producing.send(produceRequest(1, -1, 100), metadataRequest(2))
+		synctest.Wait() // nobody calls the old handler any more
 		r.metadata = func(*Call) Answer { return Now(kmsg.NewPtrMetadataResponse()).Throttled(time.Hour) }
 		muted.send(metadataRequest(1))
 		muted.expect(1)

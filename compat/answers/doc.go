@@ -1,13 +1,13 @@
-// Command answers plays conversations of raw Kafka requests against a broker
-// and compares every answer with the one that Apache Kafka 4.3.1 gave.
+// Package answers plays conversations of raw Kafka requests against a broker
+// and compares every answer with the one that Apache Kafka 4.3.1 gave. It is
+// compat's suite of that name:
 //
-//	go run ./compat/answers -bin bin/rotpeter           our binary, started on free ports
-//	go run ./compat/answers -kafka HOST:PORT            a running Apache Kafka still answers so
-//	go run ./compat/answers -kafka HOST:PORT -golden    write its answers into the scripts
+//	go run ./compat -suite answers                                       our binary
+//	go run ./compat -suite answers -target kafka                         Apache Kafka still answers so
+//	go run ./compat -suite answers -target kafka -golden -only fetch     write its answers into the scripts named so
 //
-// A running Kafka needs the settings in brokerSettings (broker.go), node.id=1,
-// replication factor 1 for its internal topics, and nothing of value in it:
-// before each script all topics and groups are deleted.
+// The broker is started with Settings (broker.go). Before each script all
+// topics and groups are deleted.
 //
 // # Scripts
 //
@@ -59,7 +59,15 @@
 // run is replaced: UUIDs in texts by <uuid-1>, topic ids by <topic-1>, producer
 // and fetch session ids by <producer-1>, <session-1>, numbered in the order in
 // which the script meets them; the port by <port>, the cluster id by
-// <cluster>, times around now by <now>. Requests may use these words. Lists
+// <cluster>, times around now by <now>, <now+60m>. Requests may use these words. Lists
 // without an order in Kafka are sorted (unordered, in differences.go). An
 // answer that is not encoded in the one normal way ends with a line that says so.
-package main
+//
+// Where our answer is another one on purpose it stands behind Kafka's, under the
+// key of the reason (onPurpose, in differences.go):
+//
+//	---- nothing asked
+//	ThrottleMillis: 0, Brokers: [], ClusterID: null, ...
+//
+// With the line but without the answer, -golden against our binary writes it.
+package answers

@@ -1,8 +1,9 @@
-package main
+package answers
 
 import (
 	"encoding/base64"
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -20,7 +21,7 @@ type names struct {
 	words   map[string]string // kind + raw value -> word
 	values  map[string]string // word -> raw value
 	count   map[string]int    // kind -> numbers given out
-	masked  bool              // while sorting: every word of a kind looks the same
+	masked  bool              // while sorting: what has no word yet gets none, and looks like others of its kind
 }
 
 // Kinds of values that are numbered.
@@ -39,11 +40,11 @@ func newNames(port int32, cluster string, start time.Time) *names {
 
 // word is what is shown for a value, numbered when it is seen first.
 func (n *names) word(kind, value string) string {
-	if n.masked {
-		return "<" + kind + ">"
-	}
 	if w, ok := n.words[kind+value]; ok {
 		return w
+	}
+	if n.masked {
+		return "<" + kind + ">"
 	}
 	n.count[kind]++
 	w := fmt.Sprintf("<%s-%d>", kind, n.count[kind])
@@ -119,7 +120,7 @@ var (
 	wordPattern  = regexp.MustCompile(`<(?:uuid|topic|producer|session)-[0-9]+>|<cluster>`)
 	uuidPattern  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	id64Pattern  = regexp.MustCompile(`[A-Za-z0-9_-]{22}`)
-	timesPattern = regexp.MustCompile(`[0-9]{13}`)
+	timesPattern = regexp.MustCompile(`-?[0-9]{13,19}`)
 )
 
 // showText is a text of an answer, quoted where it is no plain word.
@@ -156,16 +157,32 @@ func (n *names) plainText(s string) string {
 }
 
 // showTime is a number that may be a time in ms: what the script called it,
-// <now> for one near now, else the number.
+// <now> for one within half a minute of now, <now+60m> for one within half a
+// minute of that, up to a day away; <now-max> for now less the largest number;
+// else the number.
 func (n *names) showTime(v int64) string {
 	s := strconv.FormatInt(v, 10)
 	if w, ok := n.words[kindTime+s]; ok {
 		return w
 	}
-	if d := time.Since(time.UnixMilli(v)); d.Abs() < time.Minute {
-		return "<now>"
+	if w, ok := aroundNow(time.Until(time.UnixMilli(v))); ok {
+		return w
+	}
+	if w, ok := aroundNow(time.Until(time.UnixMilli(v + math.MaxInt64))); ok && v < 0 && w == "<now>" {
+		return "<now-max>"
 	}
 	return s
+}
+
+// aroundNow names a time by its distance from now.
+func aroundNow(d time.Duration) (string, bool) {
+	if d.Abs() > 24*time.Hour {
+		return "", false
+	}
+	if m := d.Round(time.Minute); m != 0 {
+		return fmt.Sprintf("<now%+dm>", int(m.Minutes())), true
+	}
+	return "<now>", true
 }
 
 func (n *names) showTopicID(id [16]byte) string {

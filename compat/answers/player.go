@@ -1,4 +1,4 @@
-package main
+package answers
 
 import (
 	"fmt"
@@ -16,12 +16,12 @@ const (
 	// maxWaits bounds all waits of one script.
 	maxWaits = 4 * time.Second
 	// settling is how long Kafka's broker may take to see what its controller
-	// has answered already. Ours is given no such time.
+	// has answered already, before it is asked. Ours is given no such time.
 	settling = 150 * time.Millisecond
 )
 
-// player plays scripts against one broker.
-type player struct {
+// Player plays scripts against one broker.
+type Player struct {
 	addr    string
 	port    int32
 	cluster string
@@ -29,11 +29,11 @@ type player struct {
 }
 
 // play runs a script and gives the answer to each block that has one.
-func (p *player) play(s *script) (map[*block]string, error) {
+func (p *Player) play(s *script) (map[*block]string, error) {
 	if err := p.clean(); err != nil {
 		return nil, fmt.Errorf("delete what is there: %w", err)
 	}
-	r := &run{player: p, conns: map[string]*conn{}, names: newNames(p.port, p.cluster, time.Now())}
+	r := &run{Player: p, conns: map[string]*conn{}, names: newNames(p.port, p.cluster, time.Now())}
 	defer r.close()
 	got := map[*block]string{}
 	for _, b := range s.blocks {
@@ -48,10 +48,56 @@ func (p *player) play(s *script) (map[*block]string, error) {
 			got[b] = text
 		}
 		if p.kafka && changesTopics(b.verb) {
-			time.Sleep(settling)
+			if err := p.settle(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return got, nil
+}
+
+// settle waits until Kafka leads every partition that it tells of.
+func (p *Player) settle() error {
+	time.Sleep(settling)
+	for until := time.Now().Add(retryFor); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		if leads, err := p.leads(); leads || err != nil {
+			return err
+		}
+	}
+	return nil // some scripts make partitions that nobody leads
+}
+
+func (p *Player) leads() (bool, error) {
+	meta := kmsg.NewPtrMetadataRequest()
+	meta.SetVersion(12)
+	resp, err := p.request(meta)
+	if err != nil {
+		return false, err
+	}
+	offsets := kmsg.NewPtrListOffsetsRequest()
+	offsets.SetVersion(7)
+	offsets.ReplicaID = -1
+	for _, t := range resp.(*kmsg.MetadataResponse).Topics {
+		ot := kmsg.NewListOffsetsRequestTopic()
+		ot.Topic = *t.Topic
+		for _, mp := range t.Partitions {
+			op := kmsg.NewListOffsetsRequestTopicPartition()
+			op.Partition, op.Timestamp = mp.Partition, -1
+			ot.Partitions = append(ot.Partitions, op)
+		}
+		offsets.Topics = append(offsets.Topics, ot)
+	}
+	if resp, err = p.request(offsets); err != nil {
+		return false, err
+	}
+	for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
+		for _, op := range t.Partitions {
+			if op.ErrorCode != 0 {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
 func changesTopics(verb string) bool {
@@ -60,7 +106,7 @@ func changesTopics(verb string) bool {
 
 // run is one script being played.
 type run struct {
-	*player
+	*Player
 	conns  map[string]*conn
 	names  *names
 	waited time.Duration
@@ -124,10 +170,10 @@ func (r *run) ask(b *block, c *conn) (string, error) {
 	}
 }
 
-// seen drops a connection that the broker closed, so that the next command on
-// it opens a new one.
+// seen drops a connection that the broker closed, or on which it owes an answer
+// and so would never give another one; the next command on it opens a new one.
 func (r *run) seen(b *block, text string) string {
-	if text == answerClosed {
+	if text == answerClosed || text == answerNothing && b.verb != "raw" {
 		r.drop(b.conn)
 	}
 	return text
@@ -171,7 +217,7 @@ func build(b *block, n *names) (kmsg.Request, error) {
 }
 
 // request plays one request outside of any script.
-func (p *player) request(req kmsg.Request) (kmsg.Response, error) {
+func (p *Player) request(req kmsg.Request) (kmsg.Response, error) {
 	c, err := dial(p.addr)
 	if err != nil {
 		return nil, err
@@ -195,9 +241,9 @@ func (p *player) request(req kmsg.Request) (kmsg.Response, error) {
 	return resp, resp.ReadFrom(f[header:])
 }
 
-// warm waits until the broker answers as coordinator of every group, as after
-// the first seconds of its life, and learns the cluster's id.
-func (p *player) warm() error {
+// warm waits until the broker answers as coordinator of every group and has
+// producer ids, as after the first seconds of its life, and learns the cluster's id.
+func (p *Player) warm() error {
 	until := time.Now().Add(30 * time.Second)
 	for {
 		ready, err := p.ready()
@@ -205,13 +251,13 @@ func (p *player) warm() error {
 			return err
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("the broker at %s coordinates no groups yet", p.addr)
+			return fmt.Errorf("the broker at %s coordinates no groups or has no producer ids yet", p.addr)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 }
 
-func (p *player) ready() (bool, error) {
+func (p *Player) ready() (bool, error) {
 	meta := kmsg.NewPtrMetadataRequest()
 	meta.SetVersion(12)
 	meta.Topics = []kmsg.MetadataRequestTopic{}
@@ -226,6 +272,11 @@ func (p *player) ready() (bool, error) {
 	find.SetVersion(2)
 	find.CoordinatorKey = "warm"
 	if resp, err = p.request(find); err != nil || resp.(*kmsg.FindCoordinatorResponse).ErrorCode != 0 {
+		return false, err
+	}
+	producer := kmsg.NewPtrInitProducerIDRequest()
+	producer.SetVersion(4)
+	if resp, err = p.request(producer); err != nil || resp.(*kmsg.InitProducerIDResponse).ErrorCode != 0 {
 		return false, err
 	}
 	fetch := kmsg.NewPtrOffsetFetchRequest()
@@ -247,7 +298,7 @@ func (p *player) ready() (bool, error) {
 }
 
 // clean deletes all groups and all topics but the internal ones.
-func (p *player) clean() error {
+func (p *Player) clean() error {
 	if err := p.cleanGroups(); err != nil {
 		return err
 	}
@@ -285,7 +336,7 @@ func (p *player) clean() error {
 	return nil
 }
 
-func (p *player) cleanGroups() error {
+func (p *Player) cleanGroups() error {
 	list := kmsg.NewPtrListGroupsRequest()
 	list.SetVersion(4)
 	resp, err := p.request(list)

@@ -1,4 +1,4 @@
-package main
+package answers
 
 import (
 	"fmt"
@@ -25,6 +25,8 @@ type block struct {
 	body     string
 	answered bool // has a line ----
 	answer   string
+	reason   string // key of onPurpose: why our answer is another one
+	ours     string
 
 	conn  string
 	verb  string // an API's name, or raw, receive, hangup, wait
@@ -46,7 +48,8 @@ type options struct {
 	tagData []byte
 }
 
-// separator stands between a request and its answer.
+// separator stands between a request and its answer; with the reason behind it,
+// between Kafka's answer and ours.
 const separator = "----"
 
 func readScript(path string) (*script, error) {
@@ -89,6 +92,9 @@ func (s *script) text() string {
 		if b.answered {
 			lines = append(lines, separator, strings.TrimRight(b.answer, "\n"))
 		}
+		if b.reason != "" {
+			lines = append(lines, separator+" "+b.reason, strings.TrimRight(b.ours, "\n"))
+		}
 		parts = append(parts, strings.Join(lines, "\n"))
 	}
 	return strings.Join(parts, "\n\n") + "\n"
@@ -106,7 +112,9 @@ func parseBlock(lines []string, line int) (*block, error) {
 	for i, l := range lines {
 		if l == separator {
 			b.answered = true
-			b.answer = strings.Join(lines[i+1:], "\n") + "\n"
+			if err := b.parseAnswers(lines[i+1:]); err != nil {
+				return nil, err
+			}
 			lines = lines[:i]
 			break
 		}
@@ -120,6 +128,27 @@ func parseBlock(lines []string, line int) (*block, error) {
 		return nil, fmt.Errorf("%q: a line %s is %s", b.head, separator, map[bool]string{true: "not allowed", false: "missing"}[mute])
 	}
 	return b, nil
+}
+
+// parseAnswers reads Kafka's answer, and ours where it is another one on purpose.
+func (b *block) parseAnswers(lines []string) error {
+	for i, l := range lines {
+		reason, ok := strings.CutPrefix(l, separator+" ")
+		if !ok {
+			continue
+		}
+		if onPurpose[reason] == "" {
+			return fmt.Errorf("there is no reason %q", reason)
+		}
+		b.reason, b.ours = reason, strings.Join(lines[i+1:], "\n")+"\n"
+		lines = lines[:i]
+		break
+	}
+	b.answer = strings.Join(lines, "\n") + "\n"
+	if b.reason != "" && b.answer == b.ours {
+		return fmt.Errorf("our answer is Kafka's: a line %s %s has no place here", separator, b.reason)
+	}
+	return nil
 }
 
 func (b *block) parseHead() error {

@@ -10,7 +10,7 @@ import (
 )
 
 // classicType is the type of these groups in ListGroups.
-const classicType = "Classic"
+const classicType = "classic"
 
 // describeNotFoundSince is the version of DescribeGroups that has an error for a
 // group that does not exist; before it such a group is Dead (KIP-1043).
