@@ -55,6 +55,8 @@ type Broker struct {
 	authorizer Authorizer
 	newID      func() [16]byte
 
+	fs        vfs.FS
+	dir       string
 	nodeID    int32
 	clusterID string
 	dirID     [16]byte
@@ -121,7 +123,7 @@ func newBroker(o Options) (*Broker, error) {
 		o.Authorizer = AllowAll{}
 	}
 	b := &Broker{
-		log: o.Log, static: o.Config, authorizer: o.Authorizer, newID: o.NewID,
+		log: o.Log, fs: o.FS, dir: o.Dir, static: o.Config, authorizer: o.Authorizer, newID: o.NewID,
 		nodeID:         o.Config.NodeID(),
 		durableAcks:    o.Config.Text("rotpeter.acks.all") == "disk",
 		fetchMaxBytes:  int(o.Config.Int("fetch.max.bytes")),

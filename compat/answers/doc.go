@@ -46,7 +46,7 @@
 //	client=ID|null   the client id in the header (default answers)
 //	retry=CODE       ask again, 3s long, as long as the answer holds ErrorCode: CODE
 //	only=PREFIX      show only items of the top list whose name starts so
-//	hide=FIELD       do not show the fields of that name
+//	hide=FIELD,FIELD do not show the fields of these names
 //	cut=N, extra=HEX leave out the last N bytes of the body, append bytes
 //	tag=N:HEX        add an unknown tagged field to the body
 //

@@ -41,7 +41,7 @@ type options struct {
 	client  *string
 	retry   string
 	only    string
-	hide    string
+	hide    []string
 	cut     int
 	extra   []byte
 	tag     uint32
@@ -211,7 +211,7 @@ func (b *block) parseOptions(ws []string) error {
 		case "only":
 			b.only = v
 		case "hide":
-			b.hide = v
+			b.hide = strings.Split(v, ",")
 		case "cut":
 			b.cut, err = strconv.Atoi(v)
 		case "extra":

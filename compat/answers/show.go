@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -16,9 +17,9 @@ import (
 type shower struct {
 	names *names
 	shape shape
-	api   string // as in the tables of differences.go
-	only  string // prefix of the names in the top lists that are shown, "" = all
-	hide  string // name of fields that are not shown, "" = none
+	api   string   // as in the tables of differences.go
+	only  string   // prefix of the names in the top lists that are shown, "" = all
+	hide  []string // names of fields that are not shown
 }
 
 // show is the text of an answer.
@@ -34,7 +35,7 @@ func (s *shower) structLines(v reflect.Value, path, first, indent string) string
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
 		at := join(path, name)
-		if skipped(name) || !s.shape[at].present || name == s.hide {
+		if skipped(name) || !s.shape[at].present || slices.Contains(s.hide, name) {
 			continue
 		}
 		f := v.Field(i)
