@@ -78,6 +78,9 @@ func (b *Broker) openMetadata(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("open the metadata log: %w", err)
 	}
+	if start := l.Offsets().Start; start > 0 {
+		return fmt.Errorf("the metadata log begins at offset %d: what was before is only in a snapshot, which is not read yet; serve this directory with Apache Kafka", start)
+	}
 	b.metaLog = l
 	epoch, err := b.lead(o, l)
 	if err != nil {

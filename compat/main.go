@@ -137,6 +137,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"clients", b.clientChecks},
 		{"corpus", b.corpusChecks},
 		{"kill", b.killChecks},
+		{"swap", b.swapChecks},
 		{"dump", b.dumpChecks},
 		{"hostile", b.hostileChecks},
 	} {
