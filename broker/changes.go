@@ -35,6 +35,9 @@ func (b *Broker) publish(s coordinator.Shard) {
 	if old == nil {
 		return
 	}
+	for _, t := range metadata.Reconfigured(old, im) {
+		b.parts.configure(t)
+	}
 	_, deleted, _ := metadata.Diff(old, im)
 	if len(deleted) == 0 {
 		return
@@ -54,6 +57,11 @@ func (b *Broker) applyDynamic(im *metadata.Image) {
 		b.log.Warn("dynamic settings of the broker that cannot be read are left out", "err", err)
 	}
 	b.conf.Store(c)
+	if b.parts != nil {
+		for _, t := range im.Topics() {
+			b.parts.configure(t)
+		}
+	}
 }
 
 // reap does the slow part of deletions, away from the metadata shard: the logs

@@ -32,7 +32,7 @@ func (b *Broker) open(ctx context.Context, o Options) error {
 	if err := b.identify(o); err != nil {
 		return err
 	}
-	b.parts = newPartitions(store, b.topicLogConfig)
+	b.parts = newPartitions(store, b.topicLogConfig, b.image)
 	if err := b.openMetadata(ctx, o); err != nil {
 		return err
 	}
@@ -125,6 +125,7 @@ func (b *Broker) shardOptions() metadata.ShardOptions {
 		MinInSyncReplicas:        int32(b.static.Int("min.insync.replicas")),
 		DeleteTopicEnable:        b.static.Bool("delete.topic.enable"),
 		ValidateTopicConfig:      b.static.ValidateTopic,
+		Configs:                  b.configRules(),
 	}
 }
 

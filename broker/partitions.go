@@ -21,6 +21,7 @@ type partitionKey struct {
 type partitions struct {
 	store *log.Store
 	view  func(t *metadata.Topic) log.Config
+	now   func() *metadata.Image
 
 	mu     sync.RWMutex
 	byKey  map[partitionKey]*openLog
@@ -37,8 +38,8 @@ type openLog struct {
 
 var errClosing = errors.New("the broker is stopping")
 
-func newPartitions(store *log.Store, view func(*metadata.Topic) log.Config) *partitions {
-	return &partitions{store: store, view: view, byKey: map[partitionKey]*openLog{}}
+func newPartitions(store *log.Store, view func(*metadata.Topic) log.Config, now func() *metadata.Image) *partitions {
+	return &partitions{store: store, view: view, now: now, byKey: map[partitionKey]*openLog{}}
 }
 
 // get returns the log of one partition of t, opening it if need be. Opening
@@ -80,7 +81,32 @@ func (p *partitions) open(key partitionKey, t *metadata.Topic) *openLog {
 		p.mu.Unlock()
 	}
 	close(o.ready)
+	// The settings may have changed since the caller looked at the topic. From here on
+	// configure finds the log by itself.
+	if current := p.now().TopicByID(t.ID); o.l != nil && current != nil {
+		o.l.SetConfig(p.view(current))
+	}
 	return o
+}
+
+// configure puts the topic's settings in force for its open logs.
+func (p *partitions) configure(t *metadata.Topic) {
+	c := p.view(t)
+	for i := range t.Partitions {
+		p.mu.RLock()
+		o := p.byKey[partitionKey{t.ID, int32(i)}]
+		p.mu.RUnlock()
+		if o == nil {
+			continue
+		}
+		select {
+		case <-o.ready:
+			if o.l != nil {
+				o.l.SetConfig(c)
+			}
+		default:
+		}
+	}
 }
 
 // remove deletes the logs of a deleted topic. Readers that are in the middle

@@ -42,9 +42,11 @@ func (b *Broker) apis() []api {
 		{22, "InitProducerId", 0, 5, b.initProducerID},
 		{23, "OffsetForLeaderEpoch", 2, 4, b.offsetForLeaderEpoch},
 		{32, "DescribeConfigs", 1, 4, b.describeConfigs},
+		{33, "AlterConfigs", 0, 2, b.alterConfigs},
 		{35, "DescribeLogDirs", 1, 4, b.describeLogDirs},
 		{37, "CreatePartitions", 0, 3, b.createPartitions},
 		{42, "DeleteGroups", 0, 2, b.deleteGroups},
+		{44, "IncrementalAlterConfigs", 0, 1, b.incrementalAlterConfigs},
 		{60, "DescribeCluster", 0, 2, b.describeCluster},
 		{75, "DescribeTopicPartitions", 0, 0, b.describeTopicPartitions},
 	}

@@ -36,6 +36,8 @@ type ShardOptions struct {
 	// words: INVALID_CONFIG for the client. nil accepts everything.
 	ValidateTopicConfig func(configs map[string]string) error
 
+	Configs ConfigRules // for AlterConfigs
+
 	// Features is what this node supports, and what a fresh log finalizes. nil means
 	// Features().
 	Features []Feature
@@ -173,6 +175,8 @@ func (s *Shard) Handle(_ time.Time, e coordinator.Event) coordinator.Result {
 		return s.createTopics(e, body)
 	case DeleteTopics:
 		return s.deleteTopics(e, body)
+	case AlterConfigs:
+		return s.alterConfigs(e, body)
 	case CreatePartitions:
 		return s.createPartitions(e, body)
 	case AllocateProducerIDs:
