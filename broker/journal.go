@@ -26,6 +26,9 @@ type journal struct {
 	epoch   int32
 	origin  log.Origin
 	durable bool
+	// snapshot, if not nil, returns the records below an offset at or after the log's
+	// start, as batches, for a log whose beginning was deleted.
+	snapshot func(o log.Offsets) (batches []byte, end int64, err error)
 }
 
 // Load reads the partition from its start to its end.
@@ -35,7 +38,18 @@ func (j *journal) Load(apply func(coordinator.Record) error) error {
 		return err
 	}
 	o := l.Offsets()
-	for from := o.Start; from < o.End; {
+	from := o.Start
+	if from > 0 && j.snapshot != nil {
+		b, end, err := j.snapshot(o)
+		if err == nil {
+			_, err = loadBatches(b, 0, apply)
+		}
+		if err != nil {
+			return fmt.Errorf("load what was before offset %d of %s-%d: %w", from, l.Topic(), l.Partition(), err)
+		}
+		from = end
+	}
+	for from < o.End {
 		next, err := j.loadSome(l, from, apply)
 		if err != nil {
 			return fmt.Errorf("load %s-%d from offset %d: %w", l.Topic(), l.Partition(), from, err)
@@ -63,17 +77,29 @@ func (j *journal) loadSome(l *log.Log, from int64, apply func(coordinator.Record
 				return 0, err
 			}
 		}
-		for len(b) > 0 {
-			h, err := batch.Parse(b)
-			if err != nil {
-				return 0, err
-			}
-			if err := loadBatch(&h, b[:h.Size()], from, apply); err != nil {
-				return 0, err
-			}
-			next = h.LastOffset() + 1
-			b = b[h.Size():]
+		if next, err = loadBatches(b, from, apply); err != nil {
+			return 0, err
 		}
+	}
+	return next, nil
+}
+
+// loadBatches applies the records of whole batches from an offset on.
+func loadBatches(b []byte, from int64, apply func(coordinator.Record) error) (next int64, err error) {
+	next = from
+	for len(b) > 0 {
+		h, err := batch.Parse(b)
+		if err == nil {
+			err = batch.CheckCRC(&h, b[:h.Size()])
+		}
+		if err != nil {
+			return 0, err
+		}
+		if err := loadBatch(&h, b[:h.Size()], from, apply); err != nil {
+			return 0, err
+		}
+		next = h.LastOffset() + 1
+		b = b[h.Size():]
 	}
 	return next, nil
 }

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rotpeter/rotpeter/coordinator"
@@ -78,18 +80,17 @@ func (b *Broker) openMetadata(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("open the metadata log: %w", err)
 	}
-	if start := l.Offsets().Start; start > 0 {
-		return fmt.Errorf("the metadata log begins at offset %d: what was before is only in a snapshot, which is not read yet; serve this directory with Apache Kafka", start)
-	}
 	b.metaLog = l
 	epoch, err := b.lead(o, l)
 	if err != nil {
 		return err
 	}
 	b.meta = coordinator.NewShell(coordinator.ShellOptions{
-		Name:      metadata.ClusterMetadataTopic,
-		New:       func() coordinator.Shard { return metadata.NewShard(b.shardOptions()) },
-		Journal:   &journal{open: func() (*log.Log, error) { return l, nil }, epoch: epoch, origin: log.Raft, durable: b.durableAcks},
+		Name: metadata.ClusterMetadataTopic,
+		New:  func() coordinator.Shard { return metadata.NewShard(b.shardOptions()) },
+		Journal: &journal{open: func() (*log.Log, error) { return l, nil }, epoch: epoch, origin: log.Raft, durable: b.durableAcks, snapshot: func(at log.Offsets) ([]byte, int64, error) {
+			return readSnapshot(o.FS, filepath.Join(o.Dir, metadata.ClusterMetadataTopic+"-0"), at)
+		}},
 		Committed: b.publish,
 		Log:       b.log.With("coordinator", metadata.ClusterMetadataTopic),
 	})
@@ -174,6 +175,35 @@ func (b *Broker) lead(o Options, l *log.Log) (epoch int32, err error) {
 		return 0, err
 	}
 	return epoch, b.announce(l, epoch)
+}
+
+// readSnapshot reads the newest snapshot of the metadata log that the log goes on
+// from: <offset>-<epoch>.checkpoint holds everything below the offset (KIP-630).
+func readSnapshot(fsys vfs.FS, dir string, at log.Offsets) (batches []byte, end int64, err error) {
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, 0, fmt.Errorf("look for snapshots: %w", err)
+	}
+	name := ""
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".checkpoint")
+		offset, epoch, two := strings.Cut(id, "-")
+		n, err := strconv.ParseInt(offset, 10, 64)
+		if !ok || !two || err != nil || len(offset) != 20 || len(epoch) != 10 {
+			continue // among others those that are not complete, .checkpoint.part
+		}
+		if n >= at.Start && n <= at.End && n >= end {
+			name, end = e.Name(), n
+		}
+	}
+	if name == "" {
+		return nil, 0, fmt.Errorf("%s has no snapshot for a log that begins at offset %d; restore it, or serve another copy of the directory", dir, at.Start)
+	}
+	batches, err = readFile(fsys, filepath.Join(dir, name))
+	if err != nil {
+		return nil, 0, fmt.Errorf("read snapshot %s: %w", name, err)
+	}
+	return batches, end, nil
 }
 
 // readFile reads a small file.
