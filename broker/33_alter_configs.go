@@ -2,9 +2,7 @@ package broker
 
 import (
 	"context"
-	"strings"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/rotpeter/rotpeter/metadata"
@@ -18,22 +16,12 @@ func (b *Broker) alterConfigs(_ context.Context, c *protocol.Call) protocol.Answ
 	req := c.Req.(*kmsg.AlterConfigsRequest)
 	var asked []resourceAsked
 	for _, r := range req.Resources {
-		a := resourceAsked{kind: r.ResourceType, name: r.ResourceName, replace: true}
-		var null []string
-		seen := map[string]bool{}
+		var settings []metadata.ConfigChange
 		for _, s := range r.Configs {
-			if seen[s.Name] {
-				a.refusal = refusal(kerr.InvalidRequest, "Error due to duplicate config keys")
-			}
-			seen[s.Name] = true
-			if s.Value == nil {
-				null = append(null, s.Name)
-			}
-			a.changes = append(a.changes, metadata.ConfigChange{Name: s.Name, Op: metadata.ConfigSet, Value: s.Value})
+			settings = append(settings, metadata.ConfigChange{Name: s.Name, Op: metadata.ConfigSet, Value: s.Value})
 		}
-		if len(null) > 0 && a.refusal.Code == 0 {
-			a.refusal = refusal(kerr.InvalidRequest, "Null value not supported for : "+strings.Join(null, ", "))
-		}
+		a := askResource(r.ResourceType, r.ResourceName, settings)
+		a.replace = true
 		asked = append(asked, a)
 	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {

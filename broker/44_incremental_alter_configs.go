@@ -26,34 +26,11 @@ func (b *Broker) incrementalAlterConfigs(_ context.Context, c *protocol.Call) pr
 	req := c.Req.(*kmsg.IncrementalAlterConfigsRequest)
 	var changes []resourceAsked
 	for _, r := range req.Resources {
-		a := resourceAsked{kind: r.ResourceType, name: r.ResourceName}
-		var bad, null []string
-		seen := map[string]bool{}
+		var settings []metadata.ConfigChange
 		for _, s := range r.Configs {
-			if seen[s.Name] {
-				a.refusal = refusal(kerr.InvalidRequest, "Error due to duplicate config keys")
-			}
-			seen[s.Name] = true
-			op := metadata.ConfigOp(s.Op)
-			if op < metadata.ConfigSet || op > metadata.ConfigSubtract {
-				bad = append(bad, s.Name)
-			} else if s.Value == nil && op != metadata.ConfigDelete {
-				null = append(null, s.Name)
-			}
-			change := metadata.ConfigChange{Name: s.Name, Op: op, Value: s.Value}
-			if op == metadata.ConfigDelete {
-				change.Value = nil
-			}
-			a.changes = append(a.changes, change)
+			settings = append(settings, metadata.ConfigChange{Name: s.Name, Op: metadata.ConfigOp(s.Op), Value: s.Value})
 		}
-		switch {
-		case a.refusal.Code != 0:
-		case len(null) > 0:
-			a.refusal = refusal(kerr.InvalidRequest, "Null value not supported for : "+strings.Join(null, ", "))
-		case len(bad) > 0:
-			a.refusal = refusal(kerr.InvalidRequest, "Unknown operations for : "+strings.Join(bad, ", "))
-		}
-		changes = append(changes, a)
+		changes = append(changes, askResource(r.ResourceType, r.ResourceName, settings))
 	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
 		resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
@@ -75,6 +52,35 @@ type resourceAsked struct {
 	replace bool
 	changes []metadata.ConfigChange
 	refusal metadata.Failure // what is wrong with the request itself
+}
+
+// askResource takes in what is asked of one resource, with what is wrong with it as a request.
+func askResource(kind kmsg.ConfigResourceType, name string, changes []metadata.ConfigChange) resourceAsked {
+	a := resourceAsked{kind: kind, name: name, changes: changes}
+	var bad, null []string
+	seen, twice := map[string]bool{}, false
+	for i := range changes {
+		s := &changes[i]
+		twice = twice || seen[s.Name]
+		seen[s.Name] = true
+		switch {
+		case s.Op < metadata.ConfigSet || s.Op > metadata.ConfigSubtract:
+			bad = append(bad, s.Name)
+		case s.Op == metadata.ConfigDelete:
+			s.Value = nil
+		case s.Value == nil:
+			null = append(null, s.Name)
+		}
+	}
+	switch {
+	case twice:
+		a.refusal = refusal(kerr.InvalidRequest, "Error due to duplicate config keys")
+	case len(null) > 0:
+		a.refusal = refusal(kerr.InvalidRequest, "Null value not supported for : "+strings.Join(null, ", "))
+	case len(bad) > 0:
+		a.refusal = refusal(kerr.InvalidRequest, "Unknown operations for : "+strings.Join(bad, ", "))
+	}
+	return a
 }
 
 // changeConfigs carries out what may be, and returns a result for each resource.
