@@ -45,14 +45,6 @@ type Options struct {
 // once Go has raised it; files in use or not yet synced may push the number above.
 const defaultOpenFiles = 1024
 
-// DefaultOptions returns Kafka's defaults, without NewID and Random.
-func DefaultOptions() Options {
-	return Options{
-		InitialDelay: 30 * time.Second, RetentionCheck: 5 * time.Minute, Checkpoint: time.Minute, StartCheckpoint: time.Minute,
-		ProducerExpiration: 24 * time.Hour, ProducerExpirationCheck: 10 * time.Minute,
-	}
-}
-
 // Store is a data directory and the logs in it. It is safe for concurrent use.
 type Store struct {
 	fs   vfs.FS

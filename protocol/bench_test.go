@@ -40,12 +40,18 @@ func benchServer(b *testing.B, wait bool) net.Conn {
 			}
 			return Now(&st.resp)
 		}}}})
+	return dialServer(b, s, err)
+}
+
+// dialServer serves on loopback until the benchmark ends, and connects.
+func dialServer(b *testing.B, s *Server, err error) net.Conn {
+	b.Helper()
 	if err != nil {
 		b.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		b.Skip(err)
+		b.Fatal(err)
 	}
 	go s.Serve(l)
 	b.Cleanup(func() { s.Shutdown(context.Background()) })
@@ -131,20 +137,7 @@ func BenchmarkFetch(b *testing.B) {
 				Key: 1, Min: 4, Max: 18, FlexibleFrom: 12, Raw: true,
 				Begin: func(context.Context, *Call) Answer { return Now(resp) },
 			}}})
-			if err != nil {
-				b.Fatal(err)
-			}
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				b.Skip(err)
-			}
-			go s.Serve(l)
-			b.Cleanup(func() { s.Shutdown(context.Background()) })
-			c, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.Cleanup(func() { c.Close() })
+			c := dialServer(b, s, err)
 			frame, body := fetchRequest(1), make([]byte, size+1000)
 			b.ReportAllocs()
 			b.SetBytes(int64(size))
