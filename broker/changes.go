@@ -57,6 +57,7 @@ func (b *Broker) applyDynamic(im *metadata.Image) {
 		b.log.Warn("dynamic settings of the broker that cannot be read are left out", "err", err)
 	}
 	b.conf.Store(c)
+	b.store.SetCleaner(cleanerConfig(c))
 	if b.parts != nil {
 		for _, t := range im.Topics() {
 			b.parts.configure(t)

@@ -48,7 +48,9 @@ func (s *Store) load(p place, id [16]byte, c Config) (*Log, error) {
 	}
 	s.mu.Lock()
 	r := loading{l: l, s: s, f: f, c: &c, point: s.points.recovery[p], start: s.points.start[p], high: s.points.high[p], now: now}
+	l.cleaned = s.points.cleaned[p]
 	s.mu.Unlock()
+	l.pointSaved = r.point
 	if err := r.run(); err != nil {
 		return nil, fmt.Errorf("recover %s: %w", p, err)
 	}

@@ -68,13 +68,26 @@ type window [headerWindowBytes]byte
 // ErrClosed.
 func (l *Log) Read(from int64, maxBytes int, upTo Mark, first bool) (Chunk, error) {
 	w := l.store.windows.Get().(*window)
-	c, err := l.read(from, maxBytes, upTo, first, w[:])
-	l.store.windows.Put(w)
-	if err != nil {
-		c.Release()
-		return Chunk{}, err
+	defer l.store.windows.Put(w)
+	var c Chunk
+	err := again(func() (err error) {
+		if c, err = l.read(from, maxBytes, upTo, first, w[:]); err != nil {
+			c.Release()
+			c = Chunk{}
+		}
+		return err
+	})
+	return c, err
+}
+
+// again calls f until it does not meet a segment that compaction has just replaced. Each
+// time the list of segments is another one, so it comes to an end.
+func again(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, errReplaced) {
+			return err
+		}
 	}
-	return c, nil
 }
 
 func (l *Log) read(from int64, maxBytes int, upTo Mark, first bool, buf []byte) (c Chunk, err error) {
