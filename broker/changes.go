@@ -159,6 +159,9 @@ func (b *Broker) facts() brokerFacts {
 	if b.Err() != nil {
 		f.OfflineLogDirs, f.OfflinePartitions = 1, f.Partitions
 	}
+	if b.store != nil {
+		f.Cleaner = b.store.CleanerStats()
+	}
 	if b.metaLog != nil {
 		o := b.metaLog.Offsets()
 		f.Metadata = metadataFacts{Epoch: o.LeaderEpoch, End: o.End, High: o.High}

@@ -31,15 +31,18 @@ func DefaultCleanerConfig() CleanerConfig {
 
 // CleanerStats tell how compaction goes, for metrics (LogCleaner, LogCleanerManager).
 type CleanerStats struct {
-	Cleaned     int64     // logs cleaned since the start
-	Uncleanable int       // logs that could not be cleaned and are left alone
-	DirtyRatio  float64   // of the dirtiest log at the last look, 0 to 1
-	Delay       int64     // milliseconds by which the most overdue log passed max.compaction.lag.ms
-	LastRun     time.Time // when it last looked
+	Cleaned     int64         // logs cleaned since the start
+	Uncleanable int           // logs that could not be cleaned and are left alone
+	DirtyRatio  float64       // of the dirtiest log at the last look, 0 to 1
+	Delay       int64         // milliseconds by which the most overdue log passed max.compaction.lag.ms
+	Idle        time.Duration // since it last looked
+	// UncleanableBytes are of finished segments after what was compacted before.
+	UncleanableBytes int64
 
 	// Of the last log cleaned.
 	Duration                time.Duration
 	BytesRead, BytesWritten int64
+	MapUse                  float64 // how full the map of keys was, 0 to 1
 }
 
 // cleaner compacts logs, in one goroutine of the store and as many beside it as it has threads.
@@ -50,11 +53,13 @@ type cleaner struct {
 	config atomic.Pointer[CleanerConfig]
 	pace   pace
 
-	mu    sync.Mutex
-	stats CleanerStats
+	mu      sync.Mutex
+	stats   CleanerStats
+	lastRun time.Time
 }
 
 func (c *cleaner) init(s *Store) {
+	c.lastRun = time.Now()
 	c.s, c.stop, c.wake = s, make(chan struct{}), make(chan struct{}, 1)
 	config := s.o.Cleaner
 	c.config.Store(&config)
@@ -74,13 +79,20 @@ func (s *Store) CleanerStats() CleanerStats {
 	c := &s.cleaner
 	c.mu.Lock()
 	stats := c.stats
+	stats.Idle = time.Since(c.lastRun)
 	c.mu.Unlock()
 	for _, l := range s.open() {
 		l.mu.Lock()
-		if l.uncleanable != nil {
-			stats.Uncleanable++
-		}
+		bad, from := l.uncleanable != nil, l.cleaned
 		l.mu.Unlock()
+		if !bad {
+			continue
+		}
+		stats.Uncleanable++
+		all := *l.segments.Load()
+		for _, g := range all[max(floor(all, from), 0) : len(all)-1] {
+			stats.UncleanableBytes += g.size.Load()
+		}
 	}
 	return stats
 }
@@ -152,7 +164,7 @@ func (c *cleaner) choose(now time.Time, n int) []dirt {
 		}
 	}
 	c.mu.Lock()
-	c.stats.DirtyRatio, c.stats.Delay, c.stats.LastRun = ratio, delay, now
+	c.stats.DirtyRatio, c.stats.Delay, c.lastRun = ratio, delay, now
 	c.mu.Unlock()
 	return best
 }
@@ -184,6 +196,7 @@ func (c *cleaner) clean(d dirt, config *CleanerConfig, now time.Time) bool {
 	c.mu.Lock()
 	c.stats.Cleaned++
 	c.stats.Duration, c.stats.BytesRead, c.stats.BytesWritten = took, w.bytesRead, w.bytesWritten
+	c.stats.MapUse = float64(w.keys.used) / float64(len(w.keys.entries))
 	c.mu.Unlock()
 	c.s.slog.Info("a log was compacted", "log", l.at.String(), "from", d.first, "to", end, "took", took,
 		"bytes read", w.bytesRead, "bytes written", w.bytesWritten, "records read", w.read, "records kept", w.kept)
