@@ -1,0 +1,24 @@
+//go:build unix
+
+package main
+
+import (
+	"io"
+	"os"
+	"syscall"
+)
+
+// locked tells whether another process holds the lock of a data directory. It only asks:
+// nothing is locked, not even for a moment.
+func locked(lockFile string) bool {
+	f, err := os.Open(lockFile)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	l := syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart}
+	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &l); err != nil {
+		return false
+	}
+	return l.Type != syscall.F_UNLCK
+}
