@@ -192,7 +192,11 @@ func (d *dumper) producers() error {
 			break // the count says so, too
 		}
 		e := log.DecodeProducer(b)
-		fields := []kv{{"producerId", e.ID}, {"producerEpoch", e.Epoch}, {"coordinatorEpoch", e.CoordinatorEpoch}, {"currentTxnFirstOffset", e.TxnFirstOffset}, {"lastTimestamp", e.Timestamp}}
+		var txn any = e.TxnFirstOffset
+		if e.TxnFirstOffset < 0 {
+			txn = d.nothing()
+		}
+		fields := []kv{{"producerId", e.ID}, {"producerEpoch", e.Epoch}, {"coordinatorEpoch", e.CoordinatorEpoch}, {"currentTxnFirstOffset", txn}, {"lastTimestamp", e.Timestamp}}
 		if e.LastOffset >= 0 {
 			fields = append(fields, kv{"firstSequence", e.FirstSequence()}, kv{"lastSequence", e.LastSequence}, kv{"lastOffset", e.LastOffset}, kv{"offsetDelta", e.OffsetDelta}, kv{"timestamp", e.Timestamp})
 		}
@@ -202,6 +206,14 @@ func (d *dumper) producers() error {
 		return errors.Join(errors.New(why), f.Close())
 	}
 	return f.Close()
+}
+
+// nothing is a value that is not there.
+func (d *dumper) nothing() any {
+	if d.o.JSON {
+		return nil
+	}
+	return "none"
 }
 
 func (d *dumper) offsets() error {

@@ -69,11 +69,9 @@ func (d *dumper) batch(e *entry, as Kind) error {
 		if h.LogAppendTime() {
 			kind = "LogAppendTime"
 		}
-		var horizon any = "none"
+		horizon := d.nothing()
 		if at, ok := h.DeleteHorizon(); ok {
 			horizon = at
-		} else if d.o.JSON {
-			horizon = nil
 		}
 		fields = []kv{
 			{"baseOffset", h.BaseOffset}, {"lastOffset", h.LastOffset()}, {"count", h.Count}, {"baseSequence", h.BaseSequence}, {"lastSequence", h.LastSequence()},

@@ -146,8 +146,9 @@ func openMembers(valueJSON []byte) []byte {
 		return valueJSON
 	}
 	for _, m := range members {
-		for name, s := range map[string]*schema{"subscription": &subscriptionSchema, "assignment": &assignmentSchema} {
+		for _, name := range []string{"subscription", "assignment"} {
 			var b []byte
+			s := memberSchema(name)
 			if json.Unmarshal(m[name], &b) != nil || len(b) < 2 {
 				continue
 			}
@@ -219,7 +220,9 @@ func (r *recordReader) control(key, value []byte) error {
 	return err
 }
 
-// fieldsJSON writes a record of package metadata with Kafka's names of its fields.
+// fieldsJSON writes a record of package metadata with Kafka's names of its fields. Fields that
+// Kafka leaves out, because the record's version has them not or they have their default, are
+// there with their default.
 func fieldsJSON(v reflect.Value) []byte {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -233,7 +236,11 @@ func fieldsJSON(v reflect.Value) []byte {
 			if len(b) > 1 {
 				b = append(b, ',')
 			}
-			b = append(appendQuoted(b, kafkaName(v.Type().Field(i).Name)), ':')
+			name := kafkaName(v.Type().Field(i).Name)
+			if v.Type() == reflect.TypeFor[metadata.Voter]() { // Kafka: voterId, voterDirectoryId
+				name = "voter" + strings.ToUpper(name[:1]) + name[1:]
+			}
+			b = append(appendQuoted(b, name), ':')
 			b = append(b, fieldsJSON(v.Field(i))...)
 		}
 		return append(b, '}')

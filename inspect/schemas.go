@@ -22,6 +22,9 @@ var (
 var (
 	idPartitions = []field{{name: "topicId", kind: tUUID}, {name: "partitions", kind: tInt32s}}
 	namedTopic   = []field{{name: "topicId", kind: tUUID}, {name: "topicName", kind: tString}, {name: "partitions", kind: tInt32s}}
+	targetEpoch  = []field{{name: "assignmentEpoch", kind: tInt32}, {name: "assignmentTimestamp", kind: tInt64, tag: 1}}
+	ownPartition = []field{{name: "topicId", kind: tUUID}, {name: "partitions", kind: tInt32s}, {name: "assignmentEpochs", kind: tInt32s, null: true, tag: 1}}
+	targetTasks  = []field{{name: "subtopologyId", kind: tString}, {name: "partitions", kind: tInt32s}}
 	taskIDs      = []field{{name: "subtopologyId", kind: tString}, {name: "partitions", kind: tInt32s}, {name: "assignmentEpochs", kind: tInt32s, null: true, tag: 1}}
 	keyValue     = []field{{name: "key", kind: tString}, {name: "value", kind: tString}}
 	stateBatches = []field{{name: "firstOffset", kind: tInt64}, {name: "lastOffset", kind: tInt64}, {name: "deliveryState", kind: tInt8}, {name: "deliveryCount", kind: tInt16}}
@@ -87,13 +90,13 @@ var groupRecords = []recordType{
 			}},
 		}}},
 	{6, schema{"ConsumerGroupTargetAssignmentMetadataKey", 0, never, groupKeyFields},
-		schema{"ConsumerGroupTargetAssignmentMetadataValue", 0, 0, []field{{name: "assignmentEpoch", kind: tInt32}}}},
+		schema{"ConsumerGroupTargetAssignmentMetadataValue", 0, 0, targetEpoch}},
 	{7, schema{"ConsumerGroupTargetAssignmentMemberKey", 0, never, memberKeyFields},
 		schema{"ConsumerGroupTargetAssignmentMemberValue", 0, 0, []field{{name: "topicPartitions", kind: tStructs, fields: idPartitions}}}},
 	{8, schema{"ConsumerGroupCurrentMemberAssignmentKey", 0, never, memberKeyFields},
 		schema{"ConsumerGroupCurrentMemberAssignmentValue", 0, 0, []field{
 			{name: "memberEpoch", kind: tInt32}, {name: "previousMemberEpoch", kind: tInt32}, {name: "state", kind: tInt8},
-			{name: "assignedPartitions", kind: tStructs, fields: idPartitions}, {name: "partitionsPendingRevocation", kind: tStructs, fields: idPartitions},
+			{name: "assignedPartitions", kind: tStructs, fields: ownPartition}, {name: "partitionsPendingRevocation", kind: tStructs, fields: ownPartition},
 		}}},
 	{10, schema{"ShareGroupMemberMetadataKey", 0, never, memberKeyFields},
 		schema{"ShareGroupMemberMetadataValue", 0, 0, []field{
@@ -102,7 +105,7 @@ var groupRecords = []recordType{
 	{11, schema{"ShareGroupMetadataKey", 0, never, groupKeyFields},
 		schema{"ShareGroupMetadataValue", 0, 0, []field{{name: "epoch", kind: tInt32}, {name: "metadataHash", kind: tInt64}}}},
 	{12, schema{"ShareGroupTargetAssignmentMetadataKey", 0, never, groupKeyFields},
-		schema{"ShareGroupTargetAssignmentMetadataValue", 0, 0, []field{{name: "assignmentEpoch", kind: tInt32}}}},
+		schema{"ShareGroupTargetAssignmentMetadataValue", 0, 0, targetEpoch}},
 	{13, schema{"ShareGroupTargetAssignmentMemberKey", 0, never, memberKeyFields},
 		schema{"ShareGroupTargetAssignmentMemberValue", 0, 0, []field{{name: "topicPartitions", kind: tStructs, fields: idPartitions}}}},
 	{14, schema{"ShareGroupCurrentMemberAssignmentKey", 0, never, memberKeyFields},
@@ -129,10 +132,10 @@ var groupRecords = []recordType{
 			{name: "clientTags", kind: tStructs, fields: keyValue},
 		}}},
 	{20, schema{"StreamsGroupTargetAssignmentMetadataKey", 0, never, groupKeyFields},
-		schema{"StreamsGroupTargetAssignmentMetadataValue", 0, 0, []field{{name: "assignmentEpoch", kind: tInt32}}}},
+		schema{"StreamsGroupTargetAssignmentMetadataValue", 0, 0, targetEpoch}},
 	{21, schema{"StreamsGroupTargetAssignmentMemberKey", 0, never, memberKeyFields},
 		schema{"StreamsGroupTargetAssignmentMemberValue", 0, 0, []field{
-			{name: "activeTasks", kind: tStructs, fields: taskIDs}, {name: "standbyTasks", kind: tStructs, fields: taskIDs}, {name: "warmupTasks", kind: tStructs, fields: taskIDs},
+			{name: "activeTasks", kind: tStructs, fields: targetTasks}, {name: "standbyTasks", kind: tStructs, fields: targetTasks}, {name: "warmupTasks", kind: tStructs, fields: targetTasks},
 		}}},
 	{22, schema{"StreamsGroupCurrentMemberAssignmentKey", 0, never, memberKeyFields},
 		schema{"StreamsGroupCurrentMemberAssignmentValue", 0, 0, []field{
@@ -155,15 +158,19 @@ var offsetFields = []field{
 	{name: "expireTimestamp", kind: tInt64, from: 1, until: 2}, {name: "topicId", kind: tUUID, from: 4, tag: 1},
 }
 
-// What the members of classic consumer groups send each other, inside GroupMetadata
-// (ConsumerProtocolSubscription and -Assignment). A later version only adds fields.
-var (
-	subscriptionSchema = schema{"ConsumerProtocolSubscription", 3, never, []field{
-		{name: "topics", kind: tStrings}, {name: "userData", kind: tBytes, null: true},
-		{name: "ownedPartitions", kind: tStructs, from: 1, fields: topicPartitions}, {name: "generationId", kind: tInt32, from: 2}, {name: "rackId", kind: tString, from: 3, null: true},
-	}}
-	assignmentSchema = schema{"ConsumerProtocolAssignment", 3, never, []field{
+var topicPartitions = []field{{name: "topic", kind: tString}, {name: "partitions", kind: tInt32s}}
+
+// memberSchema is what the members of classic consumer groups send each other, inside a
+// field of GroupMetadata (ConsumerProtocolSubscription and -Assignment). A later version
+// only adds fields.
+func memberSchema(fieldName string) *schema {
+	if fieldName == "subscription" {
+		return &schema{"ConsumerProtocolSubscription", 3, never, []field{
+			{name: "topics", kind: tStrings}, {name: "userData", kind: tBytes, null: true},
+			{name: "ownedPartitions", kind: tStructs, from: 1, fields: topicPartitions}, {name: "generationId", kind: tInt32, from: 2}, {name: "rackId", kind: tString, from: 3, null: true},
+		}}
+	}
+	return &schema{"ConsumerProtocolAssignment", 3, never, []field{
 		{name: "assignedPartitions", kind: tStructs, fields: topicPartitions}, {name: "userData", kind: tBytes, null: true},
 	}}
-	topicPartitions = []field{{name: "topic", kind: tString}, {name: "partitions", kind: tInt32s}}
-)
+}
