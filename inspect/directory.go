@@ -93,10 +93,6 @@ func (c *checker) openDir(path string, list []fs.DirEntry) *dataDir {
 // readMarker reads .kafka_cleanshutdown (CleanShutdownFileHandler).
 func (c *checker) readMarker(d *dataDir) {
 	b, err := readSmall(c.FS, filepath.Join(d.path, cleanShutdownFile))
-	var marker struct {
-		Version     *int   `json:"version"`
-		BrokerEpoch *int64 `json:"brokerEpoch"`
-	}
 	switch {
 	case missing(err):
 		if !d.inUse {
@@ -111,7 +107,10 @@ func (c *checker) readMarker(d *dataDir) {
 	if len(bytes.TrimSpace(b)) == 0 { // of older Kafkas
 		return
 	}
-	if err := json.Unmarshal(b, &marker); err != nil || marker.Version == nil || *marker.Version != 0 || marker.BrokerEpoch == nil {
+	var marker map[string]int64
+	err = json.Unmarshal(b, &marker)
+	version, ok := marker["version"]
+	if _, epoch := marker["brokerEpoch"]; err != nil || !epoch || !ok || version != 0 {
 		d.say(Derived, cleanShutdownFile, none, "delete it: the next start recovers the logs", "it is not what a clean stop writes: %q", cut(b))
 	}
 }
@@ -293,7 +292,7 @@ func (c *checker) checkMeta(i int, d *dataDir) {
 	if !c.cluster.nodes[d.meta.NodeID] {
 		d.say(Derived, metaPropertiesFile, none, "put the right node.id back", "node.id %d was never registered with the metadata log", d.meta.NodeID)
 	}
-	if id := d.meta.DirectoryID; id != [16]byte{} && len(c.cluster.dirs) > 0 && !c.cluster.dirs[id] {
+	if id := d.meta.DirectoryID; len(c.cluster.dirs) > 0 && !c.cluster.dirs[id] {
 		d.say(Derived, metaPropertiesFile, none, "put the right directory.id back", "directory.id %s was never registered with the metadata log", metadata.UUIDString(id))
 	}
 }

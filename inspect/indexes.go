@@ -141,6 +141,8 @@ func (s *segment) checkTimes(e *entry) {
 			s.wrongEntry(&s.times, timeIndexSuffix, offset, "the batch with the offset ends at %d", last)
 		case timestamp != s.newest || e.maxTimestamp() != timestamp:
 			s.wrongEntry(&s.times, timeIndexSuffix, offset, "timestamp %d, the batch's is %d, and the largest so far %d", timestamp, e.maxTimestamp(), s.newest)
+		case offset != s.newestAt: // lookups by time work, and skip no record
+			s.say(Notice, segmentFile(s.base, timeIndexSuffix), s.times.pos, offset, again, "timestamp %d is first in the batch that ends at %d", timestamp, s.newestAt)
 		}
 		s.lastTime = max(s.lastTime, timestamp)
 		s.times.pass()

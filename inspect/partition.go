@@ -272,7 +272,7 @@ func (p *partition) epochOf(offset int64) int32 {
 // batch's CRC, so this is what protects it.
 func (p *partition) checkEpoch(file string, e *entry) {
 	epoch, last := e.h.LeaderEpoch, e.last()
-	if e.magic < batch.Magic || epoch < 0 || last < p.start || p.inUse && len(p.epochs) == 0 {
+	if e.magic < batch.Magic || last < p.start || p.inUse && len(p.epochs) == 0 {
 		return
 	}
 	for _, offset := range []int64{max(e.h.BaseOffset, p.start), last} {
@@ -344,6 +344,8 @@ func (p *partition) checkStart() {
 	if first, begin := p.bases[0], p.epochs[0].Start; begin < first && p.start < first {
 		p.say(Damage, segmentFile(begin, logSuffix), none, begin, "restore the segments, or delete "+epochFile+" to accept the loss",
 			"the log began at %d by its leader epochs, and its first segment begins at %d", begin, first)
+	} else if start := max(p.start, first); begin < start {
+		p.say(Notice, epochFile, none, begin, "", "leader epochs begin at %d, and the log at %d", begin, start)
 	}
 }
 

@@ -56,7 +56,8 @@ func (p *partition) checkMetadataSnapshot(name string) {
 		return
 	}
 	p.reader.reset(f, size)
-	expect, header, footer := int64(none), false, false
+	expect, header, footer := int64(0), false, false
+	_, epoch, _ := snapshotOf(name) // 0 for bootstrap.checkpoint
 	for {
 		e, err := p.reader.next()
 		if err == io.EOF {
@@ -75,7 +76,10 @@ func (p *partition) checkMetadataSnapshot(name string) {
 			footer = true
 			break
 		}
-		if expect >= 0 && e.h.BaseOffset != expect {
+		if e.h.LeaderEpoch != epoch {
+			p.say(Notice, name, e.pos, none, "", "a batch has epoch %d in a snapshot of epoch %d", e.h.LeaderEpoch, epoch)
+		}
+		if e.h.BaseOffset != expect {
 			p.say(Damage, name, e.pos, none, do, "a batch has offset %d, after %d", e.h.BaseOffset, expect-1)
 		}
 		expect = e.last() + 1

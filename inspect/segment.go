@@ -216,7 +216,9 @@ func (s *segment) place(e *entry, first int64) bool {
 
 // pass holds the indexes against a batch and goes on.
 func (s *segment) pass(e *entry) {
-	s.newest = max(s.newest, e.maxTimestamp())
+	if t := e.maxTimestamp(); t > s.newest {
+		s.newest, s.newestAt = t, e.last()
+	}
 	s.checkIndex(e)
 	s.checkTimes(e)
 }

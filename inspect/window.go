@@ -25,8 +25,8 @@ type window struct {
 // reset turns the window to another file, whose size is taken as it is now.
 func (w *window) reset(f io.ReaderAt, size int64) {
 	*w = window{f: f, size: size, buf: w.buf}
-	if w.buf == nil {
-		w.buf = make([]byte, windowBytes)
+	if need := min(windowBytes, size); int64(len(w.buf)) < need {
+		w.buf = make([]byte, max(need, 4<<10))
 	}
 }
 
