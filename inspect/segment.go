@@ -17,10 +17,11 @@ type segment struct {
 	upper int64 // base of the next segment, none for the last
 	last  bool
 
-	file    string // the .log
-	end     int64  // offset after the last batch of this segment
-	newest  int64  // largest timestamp so far, -1: none
-	lastPos int64  // position of the last batch
+	file     string // the .log
+	end      int64  // offset after the last batch of this segment
+	newest   int64  // largest timestamp so far, -1: none
+	newestAt int64  // last offset of the first batch that has it
+	lastPos  int64  // position of the last batch
 
 	ahead       indexAhead
 	indexed     int64 // position of the last index entry
