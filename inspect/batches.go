@@ -15,7 +15,7 @@ const (
 	maxBatchBytes = 64 << 20
 	// maxWholeBytes bounds the decompressed records of a batch that is held whole: those of
 	// internal topics, those that are dumped, and those of message formats 0 and 1.
-	maxWholeBytes = 64 << 20
+	maxWholeBytes = 32 << 20
 	// crcFrom is where the bytes begin that a batch's CRC covers, in message format 2 and before.
 	crcFrom       = 21
 	legacyCRCFrom = 16

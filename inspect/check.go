@@ -43,6 +43,10 @@ var errNothing = errors.New("it is neither a data directory nor the directory of
 // errStopped: Options.Stop was closed before the end.
 var errStopped = errors.New("it was stopped before its end")
 
+// GCPercent is what a process that does nothing but Check or Dump should give to
+// debug.SetGCPercent: the few large buffers are then collected before they add up.
+const GCPercent = 40
+
 // mostWorkers bounds how many partitions are looked at side by side: each worker holds
 // buffers of its own.
 const mostWorkers = 4

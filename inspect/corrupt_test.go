@@ -65,7 +65,7 @@ func (r *rig) around(name string) string {
 
 func TestEveryFlippedBitIsFound(t *testing.T) {
 	r := newRig(t)
-	stride := 1 // in bits
+	stride := 3 // in bits
 	if testing.Short() {
 		stride = 11
 	}
@@ -98,7 +98,7 @@ func TestEveryTruncationIsFound(t *testing.T) {
 	r := newRig(t)
 	stride := 1
 	if testing.Short() {
-		stride = 7
+		stride = 5
 	}
 	for _, name := range r.files() {
 		old := r.get(name)

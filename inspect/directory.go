@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,6 +33,9 @@ type place struct {
 	partition int32
 }
 
+// maxGone bounds the partitions without a directory that are kept apart.
+const maxGone = 1000
+
 // dataDir is a data directory and what its own files say.
 type dataDir struct {
 	path         string
@@ -41,6 +45,7 @@ type dataDir struct {
 	names        []string
 	meta         *metadata.MetaProperties
 	points       map[string]map[place]int64 // checkpoints by file
+	gone         map[place]int64            // partitions that checkpoints name and that are not here, with their largest offset
 	notes        *notes
 	jobs         []job
 }
@@ -71,10 +76,11 @@ func (d *dataDir) say(g Grade, file string, offset int64, do, format string, arg
 
 // openDir reads the files of a data directory.
 func (c *checker) openDir(path string, list []fs.DirEntry) *dataDir {
-	d := &dataDir{path: path, around: true, notes: newNotes(), points: map[string]map[place]int64{}}
+	d := &dataDir{path: path, around: true, notes: newNotes(), points: map[string]map[place]int64{}, gone: map[place]int64{}}
 	for _, e := range list {
 		d.names = append(d.names, e.Name())
 	}
+	slices.Sort(d.names)
 	d.inUse = hasFile(list, lockFile) && c.InUse(filepath.Join(path, lockFile))
 	if d.inUse {
 		d.say(Notice, lockFile, none, "stop the broker to be sure", "a broker has the directory open: what is said about the ends of logs may be under way")
@@ -154,9 +160,14 @@ func (c *checker) readOffsets(d *dataDir, name string) {
 		d.say(Derived, name, none, do, "%v", err)
 		return
 	}
-	m := make(map[place]int64, len(lines))
+	m := map[place]int64{}
 	for _, l := range lines {
-		m[place{l.Topic, l.Partition}] = l.Offset
+		p := place{l.Topic, l.Partition}
+		if _, there := slices.BinarySearch(d.names, p.String()); there {
+			m[p] = l.Offset
+		} else if _, known := d.gone[p]; known || len(d.gone) < maxGone {
+			d.gone[place{strings.Clone(p.topic), p.partition}] = max(d.gone[p], l.Offset)
+		}
 	}
 	d.points[name] = m
 }
@@ -299,14 +310,8 @@ func (c *checker) checkMeta(i int, d *dataDir) {
 
 // checkGone looks for partitions that checkpoints name and that have no directory.
 func (c *checker) checkGone(d *dataDir, seen map[string]string) {
-	gone := map[place]int64{}
-	for _, file := range []string{recoveryPointFile, logStartFile, highWatermarkFile, cleanerFile} {
-		for p, offset := range d.points[file] {
-			if _, ok := seen[p.String()]; !ok {
-				gone[p] = max(gone[p], offset)
-			}
-		}
-	}
+	gone := d.gone
+	maps.DeleteFunc(gone, func(p place, _ int64) bool { return seen[p.String()] != "" }) // it moved to another directory
 	places := make([]place, 0, len(gone))
 	for p := range gone {
 		places = append(places, p)
@@ -315,9 +320,9 @@ func (c *checker) checkGone(d *dataDir, seen map[string]string) {
 	for _, p := range places {
 		t := c.cluster.topics[p.topic]
 		if c.cluster.known && t != nil && gone[p] > 0 {
-			d.say(Damage, p.String(), gone[p], "restore it", "the directory is gone, and checkpoints say that the partition had offsets up to %d", gone[p])
+			d.say(Damage, recoveryPointFile, gone[p], "restore it", "the directory of %s is gone, and checkpoints say that the partition had offsets up to %d", p, gone[p])
 		} else if !d.inUse {
-			d.say(Notice, p.String(), gone[p], "", "checkpoints name the partition, which has no directory")
+			d.say(Notice, recoveryPointFile, gone[p], "", "checkpoints name %s, which has no directory", p)
 		}
 	}
 	if !d.clean || d.inUse {

@@ -15,9 +15,9 @@ import (
 	"github.com/rotpeter/rotpeter/metadata"
 )
 
-// maxDecoded bounds a value that is decoded for printing: as JSON it takes up to twenty
+// maxDecoded bounds a value that is decoded for printing: as JSON it takes up to fifty
 // times as much.
-const maxDecoded = 8 << 20
+const maxDecoded = 2 << 20
 
 // segment prints a segment, or a snapshot of the metadata log. In text the lines are those
 // of kafka-dump-log.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ Exit status: 0 sound (no damage, nothing derived), 1 problems were found, 2 it c
 
 // check is the subcommand check.
 func check(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	debug.SetGCPercent(inspect.GCPercent)
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, checkUsage); flags.PrintDefaults() }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"github.com/rotpeter/rotpeter/inspect"
 	"github.com/rotpeter/rotpeter/internal/vfs"
@@ -27,6 +28,7 @@ Exit status: 0 all was printed, 1 a file could not be read to its end, 2 the com
 
 // dump is the subcommand dump.
 func dump(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	debug.SetGCPercent(inspect.GCPercent)
 	flags := flag.NewFlagSet("dump", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, dumpUsage); flags.PrintDefaults() }
