@@ -46,7 +46,7 @@ func (e *entry) maxTimestamp() int64 {
 }
 
 // errBroken is what is no batch: nothing after it can be found.
-var errBroken = errors.New("no batch")
+var errBroken = errors.New("no batch begins here")
 
 // batchReader goes through the batches of a file.
 type batchReader struct {

@@ -20,8 +20,12 @@ import (
 
 func valid(b []byte) bool { return json.Valid(b) }
 
-// hostileRSS is what a check of hostile files may take: buffers of two to four workers.
-const hostileRSS = 400 << 20
+// What hostile files may make a process take. A check holds the buffers of two to four
+// workers; a record that is printed is held as JSON, too.
+const (
+	checkRSS = 320 << 20
+	dumpRSS  = 512 << 20
+)
 
 // hostileChild is set in the process that looks at the hostile directory.
 const hostileChild = "ROTPETER_HOSTILE_DIR"
@@ -34,7 +38,7 @@ func TestHostileFilesTakeNoMemory(t *testing.T) {
 		return
 	}
 	if testing.Short() {
-		t.Skip("writes and reads a few GiB, sparse")
+		t.Skip("writes and reads a GiB")
 	}
 	dir := t.TempDir()
 	hostile(t, dir)
@@ -68,8 +72,8 @@ func lookAt(t *testing.T, dir string) {
 	}
 	dumped := largest(t)
 	t.Logf("largest resident set of check %d MiB, of check and dump %d MiB", checked>>20, dumped>>20)
-	if dumped > hostileRSS {
-		t.Errorf("at most %d MiB are allowed", hostileRSS>>20)
+	if checked > checkRSS || dumped > dumpRSS {
+		t.Errorf("at most %d and %d MiB are allowed", checkRSS>>20, dumpRSS>>20)
 	}
 }
 
@@ -106,7 +110,7 @@ func hostile(t *testing.T, dir string) {
 		}
 	}
 	log0 := segmentFile(0, logSuffix)
-	put("huge-0/"+log0, header(1<<31-100, 0), 1<<31-88) // a batch of 2 GiB with a wrong crc
+	put("huge-0/"+log0, header(600<<20, 0), 600<<20+12) // a batch of 600 MiB with a wrong crc
 	put("large-0/"+log0, sealed(append(header(200<<20, 1), make([]byte, 200<<20-49)...)), 0)
 	put("whole-0/"+log0, sealed(append(header(60<<20, 1), make([]byte, 60<<20-49)...)), 0)
 	put("__consumer_offsets-0/"+log0, bomb(t, 250<<20), 0)

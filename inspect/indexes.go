@@ -137,6 +137,7 @@ func (s *segment) checkTimes(e *entry) {
 			s.wrongEntry(&s.times, timeIndexSuffix, none, "entry (%d, %d) is negative", timestamp, rel)
 		case timestamp <= s.lastTime:
 			s.wrongEntry(&s.times, timeIndexSuffix, offset, "timestamp %d does not go forward, the entry before has %d", timestamp, s.lastTime)
+		case s.damaged: // the entry may be the damaged batch's
 		case offset != last && e.magic == batch.Magic:
 			s.wrongEntry(&s.times, timeIndexSuffix, offset, "the batch with the offset ends at %d", last)
 		case timestamp != s.newest || e.maxTimestamp() != timestamp:

@@ -71,7 +71,8 @@ type partition struct {
 
 	epochs     []log.EpochStart
 	haveEpochs bool
-	compacted  bool // offsets are missing that a compaction may have removed
+	epochSaid  string // the segment whose epochs were found wrong last
+	compacted  bool   // offsets are missing that a compaction may have removed
 
 	replay   *log.Replay
 	replayed bool // replay is all that the log's producers can be
@@ -283,7 +284,10 @@ func (p *partition) checkEpoch(file string, e *entry) {
 				p.say(p.derived(last), epochFile, none, none, "", "it is missing, and batches have leader epochs")
 				p.haveEpochs, p.epochs = true, []log.EpochStart{{Epoch: epoch, Start: 0}}
 			default:
-				p.say(p.derived(last), file, e.pos, offset, do, "leader epoch %d, %s says %d", epoch, epochFile, known)
+				if p.epochSaid != file { // the remedy is the same for all
+					p.say(p.derived(last), file, e.pos, offset, do, "leader epoch %d, %s says %d", epoch, epochFile, known)
+				}
+				p.epochSaid = file
 			}
 			return
 		}
@@ -325,7 +329,7 @@ func (p *partition) checkEnd() {
 		if !p.clean {
 			g = Notice // acknowledged without a sync, as acks=1 is, and lost by the crash
 		}
-		p.say(g, file, none, p.next, "", "the log ends at %d, and the high watermark was %d", p.next, p.high)
+		p.say(g, file, none, p.next, "restore the file if the records are wanted", "the log ends at %d, and the high watermark was %d", p.next, p.high)
 	}
 	if p.high != none && p.clean && p.high < p.next {
 		p.say(Notice, file, none, p.high, "", "the high watermark is %d after a clean stop, the log ends at %d", p.high, p.next)

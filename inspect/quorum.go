@@ -63,16 +63,18 @@ func (p *partition) checkMetadataSnapshot(name string) {
 		if err == io.EOF {
 			break
 		}
+		pos := p.reader.pos
+		if err == nil {
+			pos, err = e.pos, e.wrong
+		}
 		if err == nil && e.magic != batch.Magic {
 			err = errors.New("a message of an old format")
-		} else if err == nil {
-			err = e.wrong
 		}
 		if err == nil {
 			err = batch.CheckShape(&e.h)
 		}
 		if err != nil {
-			p.say(Damage, name, p.reader.pos, none, do, "%v", err)
+			p.say(Damage, name, pos, none, do, "%v", err)
 			footer = true
 			break
 		}

@@ -23,6 +23,8 @@ type segment struct {
 	newestAt int64  // last offset of the first batch that has it
 	lastPos  int64  // position of the last batch
 
+	damaged bool // a batch is, so the largest timestamp is not known
+
 	ahead       indexAhead
 	indexed     int64 // position of the last index entry
 	leastGap    int64 // least distance between two index entries
@@ -186,7 +188,7 @@ func (s *segment) wrongCRC(e *entry) bool {
 		return false
 	}
 	s.say(Damage, s.file, e.pos, s.end, "restore the file; without it the batch is lost", "a batch of %d bytes is damaged: %v", e.size, e.wrong)
-	s.replayed, s.lost = false, true
+	s.replayed, s.lost, s.damaged = false, true, true
 	s.skipIndexes(e)
 	return true
 }
