@@ -139,6 +139,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"kill", b.killChecks},
 		{"swap", b.swapChecks},
 		{"dump", b.dumpChecks},
+		{"check", b.inspectChecks},
 		{"hostile", b.hostileChecks},
 	} {
 		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {
