@@ -28,7 +28,7 @@ func (s *segment) openIndexes(size int64) {
 		case err == nil && t.in.end%int64(t.bytes) != 0:
 			s.say(s.made(), name, t.in.end-t.in.end%int64(t.bytes), none, again, "its size %d is no multiple of %d", t.in.end, t.bytes)
 		case missing(err):
-			if t.suffix != txnIndexSuffix && size > 0 {
+			if t.suffix != txnIndexSuffix && size > 0 && !(s.inUse && s.last) { // a running broker may have them in memory
 				s.say(s.made(), name, none, none, "the next start makes it", "it is missing")
 			}
 		case err != nil:

@@ -72,6 +72,7 @@ type partition struct {
 	epochs     []log.EpochStart
 	haveEpochs bool
 	epochSaid  string // the segment whose epochs were found wrong last
+	deleting   int    // files that are
 	compacted  bool   // offsets are missing that a compaction may have removed
 
 	replay   *log.Replay
@@ -142,9 +143,12 @@ func (p *partition) list() bool {
 	for _, e := range list {
 		p.sort(e)
 	}
+	if p.deleting > 0 {
+		p.notes.add(Finding{Notice, p.dir, none, none, fmt.Sprintf("%d files are being deleted", p.deleting), ""})
+	}
 	slices.Sort(p.bases)
 	slices.Sort(p.snapshots)
-	for name := range p.files {
+	for _, name := range sortedNames(p.files) {
 		base, suffix, ok := log.FileOffset(name)
 		if !ok || suffix != indexSuffix && suffix != timeIndexSuffix && suffix != txnIndexSuffix {
 			continue
@@ -183,7 +187,7 @@ func (p *partition) sort(e fs.DirEntry) {
 		p.snapshots = append(p.snapshots, offset)
 	case ok && (suffix == indexSuffix || suffix == timeIndexSuffix || suffix == txnIndexSuffix):
 	case strings.HasSuffix(name, ".deleted"):
-		p.say(Notice, name, none, none, "", "a file that is being deleted")
+		p.deleting++
 	case strings.HasSuffix(name, ".cleaned"):
 		p.say(Notice, name, none, none, "the next start removes it", "a compaction was interrupted before its result took its place")
 	case strings.HasSuffix(name, ".swap"):
