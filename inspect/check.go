@@ -234,6 +234,7 @@ type topic struct {
 	name       string
 	id         [16]byte
 	policy     string // cleanup.policy, "" by default
+	remote     bool   // remote.storage.enable: older segments are elsewhere
 	partitions int64
 }
 
@@ -273,6 +274,8 @@ func (c *cluster) apply(m metadata.Message) {
 		for _, id := range m.LogDirs {
 			c.dirs[id] = true
 		}
+	case *metadata.RegisterControllerRecord:
+		c.nodes[m.ControllerID] = true
 	}
 }
 
@@ -287,11 +290,12 @@ func (c *cluster) config(m *metadata.ConfigRecord) {
 	if m.Value != nil {
 		value = *m.Value
 	}
+	t := c.topics[m.ResourceName]
 	switch {
-	case m.ResourceType == topicResource && m.Name == "cleanup.policy":
-		if t := c.topics[m.ResourceName]; t != nil {
-			t.policy = value
-		}
+	case m.ResourceType == topicResource && m.Name == "cleanup.policy" && t != nil:
+		t.policy = value
+	case m.ResourceType == topicResource && m.Name == "remote.storage.enable" && t != nil:
+		t.remote = value == "true"
 	case m.ResourceType == brokerResource && m.Name == "log.cleanup.policy":
 		c.policy = value
 	}

@@ -220,7 +220,7 @@ func (d *dataDir) add(c *cluster, name string) {
 		id := metadata.ClusterMetadataTopicID
 		f.id = &id
 	} else if t != nil {
-		f.id = &t.id
+		f.id, f.remote = &t.id, t.remote
 	}
 	f.compact = c.compact(topic, f.cleaned, d.around)
 	d.jobs = append(d.jobs, job{filepath.Join(d.path, name), f})
@@ -303,7 +303,9 @@ func (c *checker) checkMeta(i int, d *dataDir) {
 	if !c.cluster.nodes[d.meta.NodeID] {
 		d.say(Derived, metaPropertiesFile, none, "put the right node.id back", "node.id %d was never registered with the metadata log", d.meta.NodeID)
 	}
-	if id := d.meta.DirectoryID; len(c.cluster.dirs) > 0 && !c.cluster.dirs[id] {
+	// A directory for the metadata log alone is none of the broker's log directories.
+	logs := slices.ContainsFunc(d.names, func(name string) bool { _, _, ok := log.PartitionOf(name); return ok && name != metadataDir })
+	if id := d.meta.DirectoryID; logs && len(c.cluster.dirs) > 0 && !c.cluster.dirs[id] {
 		d.say(Derived, metaPropertiesFile, none, "put the right directory.id back", "directory.id %s was never registered with the metadata log", metadata.UUIDString(id))
 	}
 }

@@ -43,6 +43,7 @@ type facts struct {
 	around  bool // the data directory around it was read
 	clean   bool // it was left by a clean stop
 	inUse   bool
+	remote  bool   // segments before the first are in remote storage (KIP-405)
 	compact answer // offsets may be missing, because they were compacted
 	as      Kind   // what its records are
 	id      *[16]byte
@@ -325,7 +326,7 @@ func (p *partition) checkEnd() {
 	}
 	if p.start > p.next {
 		p.say(Damage, file, none, p.next, "restore the file, or start the broker: it goes on, empty, at the log start", "the log ends at %d, before the log start %d", p.next, p.start)
-	} else if p.start != none && p.start < first {
+	} else if p.start != none && p.start < first && !p.remote {
 		p.say(Notice, file, none, first, "", "the log start is %d, and the first segment begins at %d", p.start, first)
 	}
 	if p.high > p.next {
@@ -346,7 +347,7 @@ func (p *partition) checkEnd() {
 // checkStart looks for segments that are gone from the log's beginning: leader epochs are cut
 // off where a log begins.
 func (p *partition) checkStart() {
-	if !p.clean || p.inUse || len(p.epochs) == 0 || len(p.bases) == 0 || p.as == KindMetadata {
+	if !p.clean || p.inUse || p.remote || len(p.epochs) == 0 || len(p.bases) == 0 || p.as == KindMetadata {
 		return
 	}
 	if first, begin := p.bases[0], p.epochs[0].Start; begin < first && p.start < first {
