@@ -9,8 +9,18 @@ import (
 	"github.com/rotpeter/rotpeter/log/batch"
 )
 
-// again is what to do about an index that is wrong.
-const again = "delete the file and .kafka_cleanshutdown while the broker is stopped: it is made again"
+// again is what to do about an index of this segment that is wrong. An offset index that is
+// missing makes a start, or the first use, read the segment; Kafka makes both indexes then. A
+// missing transaction index means that nothing was aborted, so only recovery makes it.
+func (s *segment) again(suffix string) string {
+	switch {
+	case s.inUse:
+		return "it may be being written: look again when the broker is stopped"
+	case suffix == txnIndexSuffix:
+		return "if nothing is damaged, delete .kafka_cleanshutdown and " + recoveryPointFile + " while the broker is stopped: the next start reads the logs and makes it again"
+	}
+	return "delete the segment's .index and .timeindex while the broker is stopped: they are made again"
+}
 
 // openIndexes opens what indexes the segment has.
 func (s *segment) openIndexes(size int64) {
@@ -23,10 +33,10 @@ func (s *segment) openIndexes(size int64) {
 		err := t.in.open(s.fs, s.path(name), t.bytes)
 		switch {
 		case err == nil && t.in.end > maxEntriesBytes:
-			s.say(s.made(), name, none, none, again, "it has %d bytes, which is too many", t.in.end)
+			s.say(s.made(), name, none, none, s.again(t.suffix), "it has %d bytes, which is too many", t.in.end)
 			t.in.end = 0
 		case err == nil && t.in.end%int64(t.bytes) != 0:
-			s.say(s.made(), name, t.in.end-t.in.end%int64(t.bytes), none, again, "its size %d is no multiple of %d", t.in.end, t.bytes)
+			s.say(s.made(), name, t.in.end-t.in.end%int64(t.bytes), none, s.again(t.suffix), "its size %d is no multiple of %d", t.in.end, t.bytes)
 		case missing(err):
 			if t.suffix != txnIndexSuffix && size > 0 && !(s.inUse && s.last) { // a running broker may have them in memory
 				s.say(s.made(), name, none, none, "the next start makes it", "it is missing")
@@ -56,7 +66,7 @@ func (s *segment) entry(t *entries, suffix string) []byte {
 	case err == io.EOF:
 		return nil
 	case errors.Is(err, errHole):
-		s.say(s.made(), segmentFile(s.base, suffix), t.pos, none, again, "%v", err)
+		s.say(s.made(), segmentFile(s.base, suffix), t.pos, none, s.again(suffix), "%v", err)
 	case !errors.Is(err, io.ErrUnexpectedEOF):
 		s.unreadable(segmentFile(s.base, suffix), err)
 	}
@@ -66,7 +76,7 @@ func (s *segment) entry(t *entries, suffix string) []byte {
 
 // wrongEntry reports an entry of an index.
 func (s *segment) wrongEntry(t *entries, suffix string, offset int64, format string, args ...any) {
-	s.say(s.made(), segmentFile(s.base, suffix), t.pos, offset, again, format, args...)
+	s.say(s.made(), segmentFile(s.base, suffix), t.pos, offset, s.again(suffix), format, args...)
 }
 
 // checkIndex holds the entries of the offset index that belong to a batch against it: an
@@ -115,7 +125,7 @@ func (s *segment) settleAhead(last int64) {
 		s.say(Notice, name, s.ahead.pos, last, "", "the entry names the last of several batches, as older Kafkas wrote it")
 		return
 	}
-	s.say(s.made(), name, s.ahead.pos, s.ahead.offset, again, "the entry's offset is no batch's last one")
+	s.say(s.made(), name, s.ahead.pos, s.ahead.offset, s.again(indexSuffix), "the entry's offset is no batch's last one")
 }
 
 // checkTimes holds the entries of the time index that belong to a batch against it: an entry
@@ -143,7 +153,7 @@ func (s *segment) checkTimes(e *entry) {
 		case timestamp != s.newest || e.maxTimestamp() != timestamp:
 			s.wrongEntry(&s.times, timeIndexSuffix, offset, "timestamp %d, the batch's is %d, and the largest so far %d", timestamp, e.maxTimestamp(), s.newest)
 		case offset != s.newestAt: // lookups by time work, and skip no record
-			s.say(Notice, segmentFile(s.base, timeIndexSuffix), s.times.pos, offset, again, "timestamp %d is first in the batch that ends at %d", timestamp, s.newestAt)
+			s.say(Notice, segmentFile(s.base, timeIndexSuffix), s.times.pos, offset, s.again(indexSuffix), "timestamp %d is first in the batch that ends at %d", timestamp, s.newestAt)
 		}
 		s.lastTime = max(s.lastTime, timestamp)
 		s.times.pass()
@@ -164,7 +174,7 @@ func (s *segment) checkAborted(e *entry, done *log.AbortedEntry) {
 	}
 	switch {
 	case !found && done != nil && s.replayed:
-		s.say(s.made(), segmentFile(s.base, txnIndexSuffix), none, offset, again,
+		s.say(s.made(), segmentFile(s.base, txnIndexSuffix), none, offset, s.again(txnIndexSuffix),
 			"the entry of an aborted transaction is missing (producer %d, offsets %d to %d): readers see aborted records", done.ProducerID, done.FirstOffset, done.LastOffset)
 		return
 	case !found:
@@ -228,15 +238,15 @@ func (s *segment) finishIndexes(size int64, whole bool) {
 	}
 	name := segmentFile(s.base, timeIndexSuffix)
 	if _, there := s.files[name]; there && s.newest > s.lastTime && (s.clean || !s.last) {
-		s.say(s.made(), name, none, none, again, "it ends at timestamp %d, and the segment has %d", s.lastTime, s.newest)
+		s.say(s.made(), name, none, none, s.again(indexSuffix), "it ends at timestamp %d, and the segment has %d", s.lastTime, s.newest)
 	}
 	// The settings are not known, but the file shows how far apart its entries are.
 	name = segmentFile(s.base, indexSuffix)
 	if tail := s.lastPos - s.indexed; s.indexed > 0 && s.leastGap < math.MaxInt64/4 && tail > 4*s.leastGap && tail > bigTail {
-		s.say(Notice, name, none, none, again, "no entry for the last %d bytes of the segment: lookups are slow", size-s.indexed)
+		s.say(Notice, name, none, none, s.again(indexSuffix), "no entry for the last %d bytes of the segment: lookups are slow", size-s.indexed)
 	} else if s.indexed == 0 && s.lastPos > bigTail {
 		if _, there := s.files[name]; there {
-			s.say(Notice, name, none, none, again, "no entry for %d bytes: lookups are slow", size)
+			s.say(Notice, name, none, none, s.again(indexSuffix), "no entry for %d bytes: lookups are slow", size)
 		}
 	}
 }
