@@ -141,7 +141,10 @@ func (c *checker) readMeta(d *dataDir) {
 }
 
 func (c *checker) readOffsets(d *dataDir, name string) {
-	const do = "delete it while the broker is stopped: it is made again"
+	do := "delete it while the broker is stopped: it is made again"
+	if name == logStartFile {
+		do = "write it again by hand, or delete it while the broker is stopped: records that were deleted may come back"
+	}
 	b, err := readSmall(c.FS, filepath.Join(d.path, name))
 	if missing(err) {
 		if d.clean && name != cleanerFile && slices.ContainsFunc(d.names, func(n string) bool { _, _, ok := log.PartitionOf(n); return ok }) {

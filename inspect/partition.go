@@ -250,7 +250,6 @@ func (p *partition) derived(offset int64) Grade {
 
 // readEpochs reads leader-epoch-checkpoint.
 func (p *partition) readEpochs() {
-	const do = "delete it while the broker is stopped: it is made again"
 	b, err := readSmall(p.fs, p.path(epochFile))
 	if missing(err) {
 		return // whether it is needed, the batches tell
@@ -259,7 +258,7 @@ func (p *partition) readEpochs() {
 		p.epochs, err = log.ParseEpochs(b)
 	}
 	if err != nil {
-		p.say(p.derived(none), epochFile, none, none, do, "%v", err)
+		p.say(p.derived(none), epochFile, none, none, epochsAgain, "%v", err)
 		return
 	}
 	p.haveEpochs = true
@@ -274,6 +273,9 @@ func (p *partition) epochOf(offset int64) int32 {
 	return p.epochs[i-1].Epoch
 }
 
+// epochsAgain is what to do about leader epochs that are wrong.
+const epochsAgain = "delete " + epochFile + " while the broker is stopped: rotpeter makes it again from the batches, Kafka from those that come"
+
 // checkEpoch holds a batch's leader epoch against the checkpoint. The epoch is outside the
 // batch's CRC, so this is what protects it.
 func (p *partition) checkEpoch(file string, e *entry) {
@@ -283,14 +285,13 @@ func (p *partition) checkEpoch(file string, e *entry) {
 	}
 	for _, offset := range []int64{max(e.h.BaseOffset, p.start), last} {
 		if known := p.epochOf(offset); known != epoch {
-			do := "delete " + epochFile + " while the broker is stopped: it is made again"
 			switch {
 			case !p.haveEpochs:
 				p.say(p.derived(last), epochFile, none, none, "", "it is missing, and batches have leader epochs")
 				p.haveEpochs, p.epochs = true, []log.EpochStart{{Epoch: epoch, Start: 0}}
 			default:
 				if p.epochSaid != file { // the remedy is the same for all
-					p.say(p.derived(last), file, e.pos, offset, do, "leader epoch %d, %s says %d", epoch, epochFile, known)
+					p.say(p.derived(last), file, e.pos, offset, epochsAgain, "leader epoch %d, %s says %d", epoch, epochFile, known)
 				}
 				p.epochSaid = file
 			}
