@@ -110,9 +110,9 @@ func hostile(t *testing.T, dir string) {
 		}
 	}
 	log0 := segmentFile(0, logSuffix)
-	put("huge-0/"+log0, header(600<<20, 0), 600<<20+12) // a batch of 600 MiB with a wrong crc
-	put("large-0/"+log0, sealed(append(header(200<<20, 1), make([]byte, 200<<20-49)...)), 0)
-	put("whole-0/"+log0, sealed(append(header(60<<20, 1), make([]byte, 60<<20-49)...)), 0)
+	put("huge-0/"+log0, header(300<<20, 0), 300<<20+12) // a batch of 300 MiB with a wrong crc
+	put("large-0/"+log0, sealed(append(header(100<<20, 1), make([]byte, 100<<20-49)...)), 0)
+	put("whole-0/"+log0, sealed(append(header(50<<20, 1), make([]byte, 50<<20-49)...)), 0)
 	put("__consumer_offsets-0/"+log0, bomb(t, 250<<20), 0)
 	put("__consumer_offsets-1/"+log0, internal(t, []byte{0, 2, 0, 1, 'g'}, members(40<<20)), 0)
 	put("__consumer_offsets-2/"+log0, internal(t, []byte{0, 2, 0, 1, 'g'}, members(maxDecoded)), 0)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -50,6 +51,9 @@ func TestCheckAndDump(t *testing.T) {
 	code, out, errs := command(t, "check", dir)
 	if code != exitSound || !strings.Contains(out, "0 damage, 0 derived") {
 		t.Errorf("in use: exit code %d\n%s%s", code, out, errs)
+	}
+	if runtime.GOOS == "linux" && !strings.Contains(out, "a broker has the directory open") {
+		t.Errorf("in use, and nothing says so:\n%s", out)
 	}
 	cl.Close()
 	if code := stop(); code != exitOK {

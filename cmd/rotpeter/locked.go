@@ -9,7 +9,8 @@ import (
 )
 
 // locked tells whether another process holds the lock of a data directory. It only asks:
-// nothing is locked, not even for a moment.
+// nothing is locked, not even for a moment. Locks of flock(2), which the broker takes on
+// Darwin, are not seen.
 func locked(lockFile string) bool {
 	f, err := os.Open(lockFile)
 	if err != nil {
