@@ -226,13 +226,12 @@ func settled(ctx context.Context, file string) error {
 	}
 }
 
-// varying are what must differ between two brokers that do the same: compressors make
-// other bytes of the same records, and a delete horizon counts from the time of cleaning.
-var varying = []*regexp.Regexp{
-	regexp.MustCompile(` position: \d+`), regexp.MustCompile(` size: \d+`), regexp.MustCompile(` crc: \d+`),
-}
-
-var horizon = regexp.MustCompile(`deleteHorizonMs: (OptionalLong\[\d+\]|\d+)`)
+// varying is what must differ between two brokers that do the same: compressors make
+// other bytes of the same records. A delete horizon counts from the time of cleaning.
+const (
+	varying = ` (position|size|crc): \d+`
+	horizon = `deleteHorizonMs: (OptionalLong\[\d+\]|\d+)`
+)
 
 // view is what kafka-dump-log says of the topic's segments, their names and batches and records.
 func (c *compaction) view(ctx context.Context, data string) (string, error) {
@@ -251,10 +250,8 @@ func (c *compaction) view(ctx context.Context, data string) (string, error) {
 		if file, ok := strings.CutPrefix(line, "Dumping "); ok {
 			line = "segment " + filepath.Base(file)
 		}
-		for _, v := range varying {
-			line = v.ReplaceAllString(line, "")
-		}
-		line = horizon.ReplaceAllString(line, "deleteHorizonMs: set")
+		line = regexp.MustCompile(varying).ReplaceAllString(line, "")
+		line = regexp.MustCompile(horizon).ReplaceAllString(line, "deleteHorizonMs: set")
 		fmt.Fprintf(&view, "%s\n", clip(line, 300))
 	}
 	for _, suffix := range []string{".index", ".timeindex", ".txnindex"} {

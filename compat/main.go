@@ -140,6 +140,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"swap", b.swapChecks},
 		{"compaction", b.compactionChecks},
 		{"dump", b.dumpChecks},
+		{"check", b.inspectChecks},
 		{"hostile", b.hostileChecks},
 	} {
 		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {
