@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/rotpeter/rotpeter/log"
@@ -14,6 +16,7 @@ import (
 
 const (
 	bootstrapFile = "bootstrap.checkpoint"
+	partitionFile = "partition.metadata"
 	// defaultControllerPort is that of Kafka's own config/server.properties.
 	defaultControllerPort = 9093
 )
@@ -31,7 +34,7 @@ func (b *Broker) format(o Options, directory [16]byte) error {
 		return fmt.Errorf("format %s: %w", o.Dir, err)
 	}
 	for _, e := range entries {
-		if id, ok := parseSnapshotName(e.Name(), snapshotSuffix); !ok || id != (snapshotID{}) {
+		if id, ok := parseSnapshotName(e.Name(), snapshotSuffix); ok && id != (snapshotID{}) || filepath.Ext(e.Name()) == ".log" {
 			return nil
 		}
 	}
@@ -62,6 +65,31 @@ func (b *Broker) format(o Options, directory [16]byte) error {
 	name = filepath.Join(metadataDir(o), snapshotID{}.String())
 	_, err = writeSnapshot(o.FS, name+partSuffix, name+snapshotSuffix, &voters, nil)
 	return err
+}
+
+// prepareMetadataDir makes the metadata log's directory say whose it is before there is
+// anything in it. The id is the same everywhere, so what a crash left half written, and
+// what kafka-storage does not write at all, is written again; another id stays, and the
+// log refuses it.
+func prepareMetadataDir(o Options) error {
+	dir := metadataDir(o)
+	name := filepath.Join(dir, partitionFile)
+	const head = "version: 0\ntopic_id: "
+	want := head + metadata.UUIDString(metadata.ClusterMetadataTopicID)
+	text, err := readFile(o.FS, name)
+	if has := string(bytes.TrimSpace(text)); err == nil && len(has) == len(want) && strings.HasPrefix(has, head) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the metadata log's directory: %w", err)
+	}
+	if err := o.FS.SyncDir(o.Dir); err != nil {
+		return fmt.Errorf("make the metadata log's directory: %w", err)
+	}
+	return writeFile(o.FS, name, []byte(want))
 }
 
 // voter is this node as the quorum knows it. Where no controller listener is

@@ -77,6 +77,9 @@ func (b *Broker) identify(o Options) error {
 // openMetadata takes the lead of the metadata log in a new epoch, replays it and
 // registers this start of the broker.
 func (b *Broker) openMetadata(ctx context.Context, o Options) error {
+	if err := prepareMetadataDir(o); err != nil {
+		return err
+	}
 	l, err := b.store.Open(metadata.ClusterMetadataTopic, 0, metadata.ClusterMetadataTopicID, metadataLogConfig(o.Config))
 	if err != nil {
 		return fmt.Errorf("open the metadata log: %w", err)
