@@ -186,7 +186,7 @@ func (m *metadataRun) fill(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if !strings.Contains(m.facts, "scram formatted") || !strings.Contains(m.facts, "topic first") {
-		return "", fmt.Errorf("Kafka does not show what was there before: %s", m.facts)
+		return "", fmt.Errorf("what was there before is not shown by Kafka: %s", m.facts)
 	}
 	// A few more records, so that Kafka's newest snapshot has everything.
 	for i := range 30 {
@@ -202,7 +202,7 @@ func (m *metadataRun) fill(ctx context.Context) (string, error) {
 	}
 	made, err := m.snapshots()
 	if err == nil && len(made) < 2 {
-		err = fmt.Errorf("Kafka left the snapshots %v", made)
+		err = fmt.Errorf("the snapshots that Kafka left are %v", made)
 	}
 	if err != nil {
 		return "", err
