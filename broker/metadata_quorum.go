@@ -38,7 +38,23 @@ func (b *Broker) format(o Options, directory [16]byte) error {
 			return nil
 		}
 	}
+	if err := o.FS.MkdirAll(metadataDir(o), 0o700); err != nil {
+		return fmt.Errorf("make the metadata log's directory: %w", err)
+	}
 	now := time.Now().UnixMilli()
+	if len(b.static.Strings("controller.quorum.voters")) == 0 {
+		var q metadata.Quorum
+		q.SetVoters([]metadata.KRaftVoter{b.voter(directory)})
+		voters := snapshotContent{now: now, lastTimestamp: now, control: q.ControlRecords(), records: func(func([]byte) bool) {}}
+		name := filepath.Join(metadataDir(o), snapshotID{}.String())
+		if _, err := nameSnapshot(o.FS, name+partSuffix, name+snapshotSuffix, &voters, nil); err != nil {
+			return err
+		}
+	}
+	// These two sync the directories, with the names of what was made before them.
+	if err := writeFile(o.FS, filepath.Join(metadataDir(o), partitionFile), []byte(metadataPartition())); err != nil {
+		return err
+	}
 	first := snapshotContent{now: now, records: func(yield func([]byte) bool) {
 		for _, m := range metadata.FreshFeatureRecords(metadata.Features()) {
 			if !yield(metadata.AppendRecord(nil, m, 0)) {
@@ -47,24 +63,15 @@ func (b *Broker) format(o Options, directory [16]byte) error {
 		}
 	}}
 	name := filepath.Join(o.Dir, bootstrapFile)
-	if _, err := writeSnapshot(o.FS, name+".tmp", name, &first, nil); err != nil {
-		return err
-	}
-	if len(b.static.Strings("controller.quorum.voters")) > 0 {
-		return nil
-	}
-	var q metadata.Quorum
-	q.SetVoters([]metadata.KRaftVoter{b.voter(directory)})
-	voters := snapshotContent{now: now, lastTimestamp: now, control: q.ControlRecords(), records: func(func([]byte) bool) {}}
-	if err := o.FS.MkdirAll(metadataDir(o), 0o700); err != nil {
-		return fmt.Errorf("make the metadata log's directory: %w", err)
-	}
-	if err := o.FS.SyncDir(o.Dir); err != nil {
-		return fmt.Errorf("make the metadata log's directory: %w", err)
-	}
-	name = filepath.Join(metadataDir(o), snapshotID{}.String())
-	_, err = writeSnapshot(o.FS, name+partSuffix, name+snapshotSuffix, &voters, nil)
+	_, err = writeSnapshot(o.FS, name+".tmp", name, &first, nil)
 	return err
+}
+
+// partitionHead is the beginning of partition.metadata; a topic id follows.
+const partitionHead = "version: 0\ntopic_id: "
+
+func metadataPartition() string {
+	return partitionHead + metadata.UUIDString(metadata.ClusterMetadataTopicID)
 }
 
 // prepareMetadataDir makes the metadata log's directory say whose it is before there is
@@ -74,10 +81,9 @@ func (b *Broker) format(o Options, directory [16]byte) error {
 func prepareMetadataDir(o Options) error {
 	dir := metadataDir(o)
 	name := filepath.Join(dir, partitionFile)
-	const head = "version: 0\ntopic_id: "
-	want := head + metadata.UUIDString(metadata.ClusterMetadataTopicID)
+	want := metadataPartition()
 	text, err := readFile(o.FS, name)
-	if has := string(bytes.TrimSpace(text)); err == nil && len(has) == len(want) && strings.HasPrefix(has, head) {
+	if has := string(bytes.TrimSpace(text)); err == nil && len(has) == len(want) && strings.HasPrefix(has, partitionHead) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -135,6 +135,17 @@ func (w *fileWriter) Write(b []byte) (int, error) {
 // not at all: temporary file, fsync, rename, fsync of the directory. It returns the
 // size. An error that is errUnsynced says that nothing may rest on what was written.
 func writeSnapshot(fsys vfs.FS, temporary, name string, c *snapshotContent, stop func() error) (size int64, err error) {
+	if size, err = nameSnapshot(fsys, temporary, name, c, stop); err != nil {
+		return 0, err
+	}
+	if err := fsys.SyncDir(filepath.Dir(name)); err != nil {
+		return 0, fmt.Errorf("write %s: %w: %w", name, errUnsynced, err)
+	}
+	return size, nil
+}
+
+// nameSnapshot is writeSnapshot without the sync of the directory, which the caller owes.
+func nameSnapshot(fsys vfs.FS, temporary, name string, c *snapshotContent, stop func() error) (size int64, err error) {
 	f, err := fsys.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return 0, fmt.Errorf("write %s: %w", name, err)
@@ -151,9 +162,6 @@ func writeSnapshot(fsys vfs.FS, temporary, name string, c *snapshotContent, stop
 	if err != nil {
 		// What is left of it is removed at the next start if it cannot be now.
 		return 0, errors.Join(fmt.Errorf("write %s: %w", name, err), ignoreMissing(fsys.Remove(temporary)))
-	}
-	if err := fsys.SyncDir(filepath.Dir(name)); err != nil {
-		return 0, fmt.Errorf("write %s: %w: %w", name, errUnsynced, err)
 	}
 	return w.pos, nil
 }
