@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,16 +61,19 @@ type snapshots struct {
 	o      snapshotSettings
 	quorum metadata.Quorum // as of the start; nobody changes it while this node leads
 
-	since     atomic.Int64 // bytes of the log behind the newest snapshot
-	timestamp atomic.Int64 // of the newest record, milliseconds
-	latest    atomic.Pointer[snapshotSource]
-	overdue   atomic.Bool // the interval has passed: any new record is reason enough
-	wake      chan struct{}
+	latest  atomic.Pointer[snapshotSource]
+	overdue atomic.Bool // the interval has passed: any new record is reason enough
+	wake    chan struct{}
 
-	// Only find, load and then run's goroutine use these.
-	kept []snapshotInfo // oldest first
-	last time.Time      // when the newest was made, or this process began
-	off  bool           // a sync failed: nothing is made or deleted any more
+	// Only the start and then run's goroutine use these.
+	last time.Time // when the newest was made, or this process began
+	off  bool      // a sync failed: nothing is made or deleted any more
+
+	mu        sync.Mutex
+	kept      []snapshotInfo // oldest first; only run's goroutine changes it after the start
+	bytes     int64          // of the log that were read or written behind the snapshot of the start
+	covered   int64          // of bytes, what the newest snapshot stands for
+	timestamp int64          // of the newest record, milliseconds
 }
 
 // snapshotSource is what the next snapshot would be made of.
@@ -77,7 +81,7 @@ type snapshotSource struct {
 	id        snapshotID
 	image     *metadata.Image
 	timestamp int64
-	since     int64 // of snapshots.since, what the image contains
+	bytes     int64 // of snapshots.bytes, what the image contains
 }
 
 // snapshotInfo is one snapshot on disk.
@@ -186,29 +190,36 @@ func (i *snapshotInfo) look(h *batch.Header, b []byte) error {
 
 // load applies the newest snapshot and tells where the log goes on.
 func (s *snapshots) load(at log.Offsets, apply func(coordinator.Record) error) (from int64, err error) {
-	s.since.Store(0)
-	if len(s.kept) == 0 {
+	s.mu.Lock()
+	s.bytes, s.covered = 0, 0
+	n := len(s.kept)
+	if n == 0 {
+		s.mu.Unlock()
 		return at.Start, nil
 	}
-	id := s.kept[len(s.kept)-1].id
+	id := s.kept[n-1].id
+	s.mu.Unlock()
 	err = walkSnapshot(s.fs, s.path(id), func(h *batch.Header, b []byte) error { return loadBatch(h, b, 0, apply) })
 	return id.offset, err
 }
 
 // count adds to what a next snapshot would save the start from reading.
 func (s *snapshots) count(bytes int, timestamp int64) {
-	s.since.Add(int64(bytes))
-	s.timestamp.Store(timestamp)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes += int64(bytes)
+	s.timestamp = timestamp
 }
 
 // offer tells of a new image, at the end of the log. It is called by the metadata
 // shard's goroutine, after the image is durable.
 func (s *snapshots) offer(image *metadata.Image) {
-	since := s.since.Load()
-	s.latest.Store(&snapshotSource{
-		id: snapshotID{image.Offset + 1, image.LeaderEpoch}, image: image, timestamp: s.timestamp.Load(), since: since,
-	})
-	if since >= s.o.bytes || s.overdue.Load() {
+	s.mu.Lock()
+	src := &snapshotSource{id: snapshotID{image.Offset + 1, image.LeaderEpoch}, image: image, timestamp: s.timestamp, bytes: s.bytes}
+	enough := src.bytes-s.covered >= s.o.bytes
+	s.mu.Unlock()
+	s.latest.Store(src)
+	if enough || s.overdue.Load() {
 		select {
 		case s.wake <- struct{}{}:
 		default:
@@ -263,7 +274,9 @@ func (s *snapshots) due(now time.Time) *snapshotSource {
 	if src == nil || len(s.kept) > 0 && src.id.offset <= s.kept[len(s.kept)-1].id.offset {
 		return nil
 	}
-	if s.since.Load() >= s.o.bytes || s.o.interval > 0 && now.Sub(s.last) >= s.o.interval {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if src.bytes-s.covered >= s.o.bytes || s.o.interval > 0 && now.Sub(s.last) >= s.o.interval {
 		return src
 	}
 	return nil
@@ -281,8 +294,10 @@ func (s *snapshots) take(ctx context.Context, src *snapshotSource, now time.Time
 		s.failed(ctx, err)
 		return err
 	}
+	s.mu.Lock()
 	s.kept = append(s.kept, snapshotInfo{id: src.id, bytes: size, timestamp: src.timestamp, durable: true})
-	s.since.Add(-src.since)
+	s.covered = min(src.bytes, s.bytes) // the log may have been read again meanwhile
+	s.mu.Unlock()
 	s.last = now
 	s.slog.Info("metadata snapshot", "snapshot", name, "bytes", size, "took", time.Since(now))
 	return nil
@@ -351,7 +366,9 @@ func (s *snapshots) dropOldest() error {
 		}
 	}
 	oldest := s.kept[0]
-	s.kept = slices.Delete(s.kept, 0, 1)
+	s.mu.Lock()
+	s.kept = s.kept[1:]
+	s.mu.Unlock()
 	s.slog.Info("metadata snapshot deleted", "snapshot", s.path(oldest.id), "log start", s.log.Offsets().Start)
 	if err := ignoreMissing(s.fs.Remove(s.path(oldest.id))); err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", s.path(oldest.id), err) // the next start tries again
