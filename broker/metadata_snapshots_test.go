@@ -113,8 +113,10 @@ func TestDamagedMetadataSnapshots(t *testing.T) {
 		cl := h.client()
 		h.produce(cl, "kept", 3)
 		id := h.b.image().Topic("kept").ID
-		h.churn(cl, 12)
-		synctest.Wait()
+		for range 2 { // a snapshot each
+			h.churn(cl, 12)
+			synctest.Wait()
+		}
 		cl.Close()
 		h.stop()
 		h.set = nil // from here on no snapshot is made beside those that the test is about
