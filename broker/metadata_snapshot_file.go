@@ -173,7 +173,8 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// errNotWhole: a snapshot is cut off or not one at all.
+// errNotWhole: a snapshot is damaged, cut off or not one at all. An error of the disk
+// is another one: the next read may succeed.
 var errNotWhole = errors.New("it is not a whole snapshot")
 
 // walkSnapshot reads a snapshot batch by batch, one in memory at a time. It is an error
@@ -219,7 +220,7 @@ func walkBatches(f io.ReaderAt, size int64, each func(h *batch.Header, b []byte)
 			err = batch.CheckCRC(&h, b)
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errNotWhole, err)
 		}
 		if h.BaseOffset != next {
 			return fmt.Errorf("%w: offset %d where %d belongs", errNotWhole, h.BaseOffset, next)
@@ -232,7 +233,7 @@ func walkBatches(f io.ReaderAt, size int64, each func(h *batch.Header, b []byte)
 				}
 				return nil
 			}); err != nil {
-				return err
+				return fmt.Errorf("%w: %w", errNotWhole, err)
 			}
 		}
 		if err := each(&h, b); err != nil {

@@ -146,6 +146,9 @@ func (s *snapshots) choose(at log.Offsets) (id snapshotID, ok bool, err error) {
 		if e == nil {
 			break
 		}
+		if !errors.Is(e, errNotWhole) {
+			return id, false, e
+		}
 		err = errors.Join(err, e)
 		damaged = append(damaged, newest.id)
 		s.kept = s.kept[:len(s.kept)-1]
@@ -182,9 +185,11 @@ func (i *snapshotInfo) look(h *batch.Header, b []byte) error {
 			return nil
 		}
 		var m metadata.SnapshotHeader
-		err := m.Decode(value)
+		if err := m.Decode(value); err != nil {
+			return fmt.Errorf("%w: %w", errNotWhole, err)
+		}
 		i.timestamp = m.LastContainedLogTimestamp
-		return err
+		return nil
 	})
 }
 

@@ -370,6 +370,26 @@ func countControl(t *testing.T, l *log.Log, kind metadata.ControlType) (n int) {
 	return n
 }
 
+// A snapshot that cannot be read just now is not damaged: the start fails and leaves
+// it where it is.
+func TestUnreadableMetadataSnapshotStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem()
+		h := &harness{t: t, fs: mem}
+		h.start()
+		h.stop()
+		h.fs = vfs.NewFault(mem, vfs.Rule{Kind: vfs.OpRead, Path: "*" + snapshotSuffix, Err: syscall.EIO})
+		if err := h.tryStart(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("the start says: %v", err)
+		}
+		h.start()
+		defer h.stop()
+		if names := h.metaFiles(damagedSuffix); len(names) != 0 || len(h.metaFiles(snapshotSuffix)) != 1 {
+			t.Errorf("files %v", h.metaFiles(""))
+		}
+	})
+}
+
 // What belongs to a quorum of several controllers, to a later version, or is damaged
 // is refused before anything is served, with what to do.
 func TestMetadataIsRefused(t *testing.T) {
