@@ -166,13 +166,31 @@ func (s *snapshots) choose(at log.Offsets) (id snapshotID, ok bool, err error) {
 		return id, false, nil
 	}
 	for i := range s.kept[:len(s.kept)-1] {
-		// Older ones are only looked at for their age; nothing is read from them.
-		older := &s.kept[i]
-		if err := walkSnapshot(s.fs, s.path(older.id), older.look); err != nil {
-			s.slog.Warn("an old metadata snapshot is damaged; a newer one is in use", "err", err)
+		if err := s.peek(&s.kept[i]); err != nil {
+			s.slog.Warn("an old metadata snapshot cannot be read; a newer one is in use", "err", err)
 		}
 	}
 	return s.kept[len(s.kept)-1].id, true, nil
+}
+
+// errEnough ends a walk early.
+var errEnough = errors.New("enough was read")
+
+// peek notes age and size of a snapshot that is not read any further: one whose head
+// is damaged counts as old.
+func (s *snapshots) peek(i *snapshotInfo) error {
+	info, err := s.fs.Stat(s.path(i.id))
+	if err != nil {
+		return err
+	}
+	err = walkSnapshot(s.fs, s.path(i.id), func(h *batch.Header, b []byte) error {
+		return errors.Join(i.look(h, b), errEnough)
+	})
+	i.bytes = info.Size()
+	if errors.Is(err, errNotWhole) || !errors.Is(err, errEnough) {
+		return err
+	}
+	return nil
 }
 
 // look notes what a snapshot's batches say about it.
