@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,7 +106,7 @@ func (b *Broker) voter(directory [16]byte) metadata.KRaftVoter {
 	v := metadata.KRaftVoter{ID: b.nodeID, DirectoryID: directory, MaxSupportedVersion: 1}
 	for _, l := range b.static.Listeners() {
 		if l.Controller {
-			v.Endpoints = append(v.Endpoints, metadata.VoterEndpoint{Name: l.Name, Host: orLocalhost(l.AdvertisedHost, l.Host), Port: uint16(l.Port)})
+			v.Endpoints = append(v.Endpoints, metadata.VoterEndpoint{Name: l.Name, Host: orLocalhost(l.AdvertisedHost, l.Host), Port: uint16(cmp.Or(l.Port, defaultControllerPort))})
 		}
 	}
 	if v.Endpoints == nil {
