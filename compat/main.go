@@ -139,6 +139,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"kill", b.killChecks},
 		{"swap", b.swapChecks},
 		{"compaction", b.compactionChecks},
+		{"metadata", b.metadataChecks},
 		{"dump", b.dumpChecks},
 		{"check", b.inspectChecks},
 		{"hostile", b.hostileChecks},
