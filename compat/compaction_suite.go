@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -274,7 +276,7 @@ func (c *compaction) check(ctx context.Context, data, suffix string) error {
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	_, err = dumpFiles(ctx, c.java, nil, files)
+	_, err = dumpCompacted(ctx, c.java, func(string) bool { return true }, nil, files)
 	return err
 }
 
@@ -305,6 +307,17 @@ func (c *compaction) read(ctx context.Context, t *target) (string, error) {
 		return "", fmt.Errorf("%d keys have a last value, want %d, or others", len(have), len(want))
 	}
 	return fmt.Sprintf("%d of %d records, the last of %d keys", len(got), len(c.raw), len(want)), nil
+}
+
+// lastOfEachKey is what compaction promises to keep.
+func lastOfEachKey(all []*kgo.Record) []*kgo.Record {
+	last := map[string]*kgo.Record{}
+	for _, r := range all {
+		last[string(r.Key)] = r
+	}
+	kept := slices.Collect(maps.Values(last))
+	slices.SortFunc(kept, func(a, b *kgo.Record) int { return cmp.Compare(a.Offset, b.Offset) })
+	return kept
 }
 
 // goesOn appends to what was compacted.

@@ -123,6 +123,7 @@ func (r *loading) recover() error {
 	if err := r.readProducers(r.segments[first].base); err != nil {
 		return err
 	}
+	r.adoptOlder(r.segments[first].base)
 	r.epochs = r.epochs.until(r.segments[first].base)
 	for _, g := range r.segments[first:] {
 		g.finished = false
