@@ -54,13 +54,11 @@ func (c *Config) identityRules() []rule {
 const mebibyte = 1 << 20
 
 func (c *Config) logRules() []rule {
-	dirs := c.logDirs()
+	dirs := c.LogDirs()
 	retention := c.familyMillis(retentionNames)
 	threads := c.Int("log.cleaner.threads")
 	missing := slices.DeleteFunc(c.Strings("cordoned.log.dirs"), func(d string) bool { return d == "*" || slices.Contains(dirs, d) })
 	return []rule{
-		{"log.dirs", len(dirs) == 1,
-			fmt.Sprintf("log.dirs names %d directories; exactly one is supported: put one large volume under it", len(dirs))},
 		{"log.roll.ms", c.familyMillis(rollNames) >= 1, "log.roll.ms must be greater than or equal to 1"},
 		{"log.roll.jitter.ms", c.familyMillis(jitterNames) >= 0, "log.roll.jitter.ms must be greater than or equal to 0"},
 		{"log.retention.ms", retention != 0, "log.retention.ms must be unlimited (-1) or, greater than or equal to 1"},

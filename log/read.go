@@ -72,6 +72,11 @@ func (l *Log) Read(from int64, maxBytes int, upTo Mark, first bool) (Chunk, erro
 	l.store.windows.Put(w)
 	if err != nil {
 		c.Release()
+		if l.deleted.Load() {
+			if to := l.movedTo(); to != nil {
+				return to.Read(from, maxBytes, upTo, first)
+			}
+		}
 		return Chunk{}, err
 	}
 	return c, nil

@@ -114,7 +114,7 @@ func (l *Log) advanceOver(now time.Time) (n int, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if current := *l.segments.Load(); l.closed || l.damage.Load() != nil || current[len(current)-1] != all[len(all)-1] {
+	if current := *l.segments.Load(); l.closed || l.gate != nil || l.damage.Load() != nil || current[len(current)-1] != all[len(all)-1] {
 		return 0, nil // it rolled meanwhile: the next time
 	}
 	o, c := l.marks.load(), l.config.Load()

@@ -75,6 +75,7 @@ type Store struct {
 	mu     sync.Mutex
 	closed bool
 	logs   map[place]*Log
+	future map[place]*Log          // copies that are to take a log's place, see move.go
 	busy   map[place]chan struct{} // being opened or removed
 	points checkpoints             // of logs that are not open or have no directory
 	stale  map[place]struct{}      // removed, and perhaps still in the checkpoints' files
@@ -101,7 +102,7 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	s := &Store{
 		fs: fsys, dir: dir, o: o, slog: o.Log,
 		failed: make(chan struct{}), saving: make(chan struct{}, 1),
-		logs: map[place]*Log{}, busy: map[place]chan struct{}{}, stale: map[place]struct{}{},
+		logs: map[place]*Log{}, future: map[place]*Log{}, busy: map[place]chan struct{}{}, stale: map[place]struct{}{},
 	}
 	if s.slog == nil {
 		s.slog = slog.New(slog.DiscardHandler)
@@ -380,12 +381,8 @@ func (s *Store) checkpoints() (c checkpoints, stale []place) {
 	s.mu.Lock()
 	c = checkpoints{maps.Clone(s.points.recovery), maps.Clone(s.points.start), maps.Clone(s.points.high)}
 	stale = slices.Collect(maps.Keys(s.stale))
-	all := make([]*Log, 0, len(s.logs))
-	for _, l := range s.logs {
-		all = append(all, l)
-	}
 	s.mu.Unlock()
-	for _, l := range all {
+	for _, l := range append(s.open(), s.openFuture()...) {
 		l.mu.Lock()
 		if l.onDisk {
 			o := l.marks.load()
@@ -451,7 +448,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	all := s.open()
+	all := append(s.open(), s.openFuture()...)
 	for _, l := range all {
 		l.mu.Lock()
 		l.closed = true
