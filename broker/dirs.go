@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -285,7 +286,7 @@ func (p *placer) flush(ctx context.Context) error {
 	p.pending, p.cordoned = map[partitionKey]struct{}{}, false
 	p.mu.Unlock()
 	var event metadata.AssignDirectories
-	for key := range pending {
+	for _, key := range slices.SortedFunc(maps.Keys(pending), partitionKey.compare) {
 		t := p.b.image().TopicByID(key.topic)
 		if t == nil || int(key.partition) >= len(t.Partitions) {
 			continue
@@ -297,7 +298,6 @@ func (p *placer) flush(ctx context.Context) error {
 		}
 		event.Assignments = append(event.Assignments, metadata.DirectoryAssignment{Topic: key.topic, Partition: key.partition, Directory: p.b.dirs.ID(p.b.dirs.Of(l))})
 	}
-	slices.SortFunc(event.Assignments, func(x, y metadata.DirectoryAssignment) int { return x.Compare(y) })
 	var err error
 	if len(event.Assignments) > 0 {
 		_, err = p.b.askMetadata(ctx, event)

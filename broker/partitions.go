@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -16,6 +18,10 @@ import (
 type partitionKey struct {
 	topic     [16]byte
 	partition int32
+}
+
+func (k partitionKey) compare(o partitionKey) int {
+	return cmp.Or(bytes.Compare(k.topic[:], o.topic[:]), cmp.Compare(k.partition, o.partition))
 }
 
 // partitions holds the open logs of this broker. A log is opened at its first

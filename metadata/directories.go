@@ -2,7 +2,6 @@ package metadata
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 
 	"github.com/rotpeter/rotpeter/coordinator"
@@ -18,11 +17,6 @@ type DirectoryAssignment struct {
 	Topic     [16]byte
 	Partition int32
 	Directory [16]byte
-}
-
-// Compare orders by topic and partition.
-func (a DirectoryAssignment) Compare(o DirectoryAssignment) int {
-	return cmp.Or(bytes.Compare(a.Topic[:], o.Topic[:]), cmp.Compare(a.Partition, o.Partition))
 }
 
 // DirectoriesAssigned answers AssignDirectories.
