@@ -183,12 +183,18 @@ func (w *wreck) recover(t *testing.T, disk *vfs.Crash, crashing bool) error {
 	b := &rig{t: t, fs: disk, c: small(), every: time.Minute}
 	promises := slices.Clone(w.promises)
 	for round := range 2 {
-		s, err := OpenStore(disk, "data", b.options())
+		o := b.options()
+		o.Known = func(id [16]byte) bool {
+			return slices.ContainsFunc(promises, func(g ledger) bool { return g.id == id && !g.gone })
+		}
+		s, err := OpenStore(disk, "data", o)
 		if err != nil {
 			return err
 		}
 		b.s = s
-		err = w.visit(promises, s, b.c, round == 0 && !crashing)
+		if err = w.visit(promises, s, b.c, round == 0 && !crashing); err == nil {
+			err = s.SetAsideUnknown()
+		}
 		if c := s.Close(); err == nil && c != nil {
 			err = c
 		}

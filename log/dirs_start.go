@@ -174,30 +174,24 @@ func (d *Dirs) resumeOne(l *Log, r *Directory, dir string) error {
 	if err := r.Err(); err != nil {
 		return err
 	}
-	if d.mover.find(partitionKey{l.id, l.at.partition}) == nil && l.store != r.store {
-		// After a crash the copy may have what the log has lost, and the other way round.
-		if r.store.Clean() && l.store.Clean() {
-			future, err := r.store.loadFuture(l, dir)
-			if err == nil && mirrors(future, l) {
-				return d.start(l, future, r)
-			}
-			if err == nil {
-				err = r.store.dropFuture(future, true)
-			} else {
-				_, err = r.store.retireDir(l.at, dir, deleteDirSuffix, 0)
-			}
-			if err != nil {
+	moves := d.mover.find(partitionKey{l.id, l.at.partition}) == nil && l.store != r.store
+	// After a crash the copy may have what the log has lost, and the other way round.
+	if moves && r.store.Clean() && l.store.Clean() {
+		future, err := r.store.loadFuture(l, dir)
+		if err == nil && mirrors(future, l) {
+			return d.start(l, future, r)
+		}
+		if err == nil {
+			if err := r.store.dropFuture(future, true); err != nil {
 				return err
 			}
 			return d.Move(l, r)
 		}
-		if _, err := r.store.retireDir(l.at, dir, deleteDirSuffix, 0); err != nil {
-			return err
-		}
-		return d.Move(l, r)
 	}
-	_, err := r.store.retireDir(l.at, dir, deleteDirSuffix, 0)
-	return err
+	if _, err := r.store.retireDir(l.at, dir, deleteDirSuffix, 0); err != nil || !moves {
+		return err
+	}
+	return d.Move(l, r)
 }
 
 // mirrors tells whether a copy has the same segments as the log, as far as it goes.

@@ -185,6 +185,35 @@ func TestPlacement(t *testing.T) {
 	})
 }
 
+// A clean stop of a process that did not get as far as opening all logs says nothing about them.
+func TestCleanOnlyWhenAllWereOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewCrash()
+		b := newRig(t, disk)
+		for i, topic := range []string{"a", "b"} {
+			if _, err := b.append(topic, data(batch.Plain(), time.Now().UnixMilli(), i, 2), AppendOptions{Durable: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.fs = disk.Crash(vfs.Kill, 0)
+		_ = b.s.Close()
+		for i, topics := range [][]string{{"a"}, {"a", "b"}, nil} {
+			b.open()
+			if clean := b.s.Clean(); clean != (i == 2) {
+				t.Errorf("start %d: clean is %v", i, clean)
+			}
+			for _, topic := range topics {
+				if _, err := b.log(topic); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := b.s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // A log moves while it is read and written, with all that belongs to it, and is
 // found in its new directory by the next start.
 func TestMove(t *testing.T) {
@@ -360,6 +389,53 @@ func TestMoveCalledOff(t *testing.T) {
 	})
 }
 
+// A log whose segments are replaced while it moves is copied again.
+func TestMoveOfARewrittenLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newDirsRig(t, vfs.NewMem())
+		b.open()
+		b.fill("a", 0, 60)
+		time.Sleep(2 * time.Second) // sealed segments are finished
+		b.rate = 1000
+		if err := b.move("a", "two"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		l, _ := b.log("a")
+		if _, bytes, lag := b.d.Moving(l); bytes == 0 || lag == 0 || !l.moving.Load() {
+			t.Fatalf("%d bytes are copied, %d records are missing", bytes, lag)
+		}
+		l.mu.Lock()
+		all := *l.segments.Load()
+		for i, g := range all[:len(all)-1] {
+			n := l.newSegment(g.base, g.created)
+			n.end, n.exists, n.finished, n.timesKnown = g.end, true, true, false
+			n.size.Store(g.size.Load())
+			n.mem.Store(nil)
+			n.aborted.Store(nil)
+			all = slices.Clone(all)
+			all[i] = n
+		}
+		l.setSegments(all)
+		l.mu.Unlock()
+		time.Sleep(time.Second)
+		if _, bytes, _ := b.d.Moving(l); bytes > 1500 {
+			t.Errorf("%d bytes are copied a second later", bytes)
+		}
+		time.Sleep(time.Minute)
+		if dir, to := b.where("a"); dir != "two" || to != "" {
+			t.Errorf("the log is in %s on its way to %q", dir, to)
+		}
+		l, _ = b.log("a")
+		if err := b.ledgers["a"].check(l, true); err != nil {
+			t.Error(err)
+		}
+		if err := b.d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // moveWork is a life of two directories with moves in every state.
 func moveWork(b *dirsRig) {
 	b.fill("a", 0, 14)
@@ -371,6 +447,10 @@ func moveWork(b *dirsRig) {
 	for i := range 8 {
 		b.fill("a", 20+i, 1)
 		b.fill("txn", 20+i, 1)
+		if i == 3 { // segments that are being copied go
+			_ = b.deleteBefore("a", 21)
+			_ = b.deleteBefore("txn", 10)
+		}
 		time.Sleep(300 * time.Millisecond)
 	}
 	time.Sleep(10 * time.Second)
@@ -407,7 +487,9 @@ func (w *dirsWreck) recover(t *testing.T, disk vfs.FS) error {
 			return err
 		}
 		b.d = d
-		err = w.visit(promises, b, round == 0)
+		if err = w.visit(promises, b, round == 0); err == nil {
+			err = d.SetAsideUnknown()
+		}
 		if c := d.Close(); err == nil && c != nil {
 			err = c
 		}

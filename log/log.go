@@ -37,6 +37,7 @@ type Log struct {
 	damage atomic.Pointer[damage]
 
 	deleted atomic.Bool   // removed from the store
+	moving  atomic.Bool   // it is being copied to another directory: its segments are not to be rewritten
 	keeping chan struct{} // whoever holds its one token works on the directory's files
 
 	mu sync.Mutex

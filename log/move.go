@@ -97,8 +97,37 @@ func (s *Store) beginFuture(from *Log) (*Log, error) {
 	dir := filepath.Join(s.dir, retiredName(from.at, s.o.NewID(), futureDirSuffix))
 	l := s.newLog(from.at, dir, from.id, from.config.Load())
 	l.watchers = from.watchers
-	l.begin((*from.segments.Load())[0].base, time.Now().UnixMilli())
+	base := (*from.segments.Load())[0].base
+	l.begin(base, time.Now().UnixMilli())
+	if ps := from.producersAt(base); ps != nil {
+		l.producers = ps
+		l.snapshots = []pendingSnapshot{{base, ps.snapshot()}}
+	}
 	return l, s.addFuture(l)
+}
+
+// producersAt is what the log knew of its producers at the base of a segment, from the
+// snapshot that was taken there; nil if there is none.
+func (l *Log) producersAt(base int64) *producers {
+	var b []byte
+	l.mu.Lock()
+	for _, p := range l.snapshots {
+		if p.offset == base {
+			b = p.bytes
+		}
+	}
+	l.mu.Unlock()
+	if b == nil {
+		var err error
+		if b, err = readFile(l.store.fs, l.snapshotPath(base), maxSnapshotBytes); err != nil {
+			return nil
+		}
+	}
+	ps, err := parseSnapshot(b)
+	if err != nil {
+		return nil
+	}
+	return ps
 }
 
 // loadFuture opens the copy of a log that an earlier process began.
@@ -164,9 +193,14 @@ func (s *Store) dropFuture(l *Log, discard bool) error {
 // copier copies one log into another one.
 type copier struct {
 	from, to *Log
+	src      *segment // of from: that of to's active segment
 	buf      []byte
 	in       []incoming
 }
+
+// errRewritten: segments of the log were replaced by others while they were copied. The copy
+// is to begin again.
+var errRewritten = errors.New("the log was rewritten while it was copied")
 
 // missing is how many bytes the copy lacks, from its active segment on.
 func (c *copier) missing() int64 {
@@ -186,13 +220,14 @@ func (c *copier) step(limit int) (n int, done bool, err error) {
 	all := *c.from.segments.Load()
 	g := c.to.active()
 	i := floor(all, g.base)
-	if i < 0 || all[i].base != g.base { // retention took it away: nothing below the next one is wanted
-		if i+1 == len(all) {
-			return 0, false, fmt.Errorf("%w: a copy of %s has a segment %d and the log none from there on", ErrStorage, c.to.at, g.base)
-		}
-		return 0, false, c.mirror(nil, all[i+1:])
+	if i < 0 { // retention took it away: nothing below the first one is wanted
+		return 0, false, c.mirror(nil, all)
 	}
 	src, pos := all[i], g.size.Load()
+	if src.base != g.base || c.src != nil && c.src.base == src.base && c.src != src {
+		return 0, false, fmt.Errorf("%w: %s, segment %d", errRewritten, c.from.at, g.base)
+	}
+	c.src = src
 	size := src.size.Load()
 	if pos < size {
 		b, err := c.read(src, pos, size, limit)
@@ -292,8 +327,12 @@ func (c *copier) mirror(src *segment, next []*segment) error {
 		return err
 	}
 	l, base := c.to, next[0].base
+	ps := c.from.producersAt(base)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if ps != nil { // it knows of batches that are gone
+		l.producers = ps
+	}
 	l.startSegmentAtLocked(base, millis(time.Now()), l.config.Load())
 	l.publishLocked(l.marks.load().Start, base)
 	return nil

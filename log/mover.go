@@ -208,6 +208,10 @@ func (v *mover) work(m *move) {
 			v.d.slog.Warn("a log that moves to another directory waits", "log", m.copier.from.at.String(), "to", m.dest.name, "reason", err)
 		}
 		m.after = time.Now().Add(retryPause)
+	case errors.Is(err, errRewritten):
+		if err := v.d.restart(m); err != nil {
+			v.finish(m, err)
+		}
 	case errors.Is(err, ErrOffline):
 		v.finish(m, fmt.Errorf("%w; the move goes on when the broker is started with both directories", err))
 	case err != nil:
@@ -224,8 +228,24 @@ func (v *mover) finish(m *move, err error) {
 	v.mu.Lock()
 	v.moves = slices.DeleteFunc(v.moves, func(o *move) bool { return o == m })
 	v.mu.Unlock()
+	m.copier.from.moving.Store(false)
 	m.abort()
 	close(m.done)
+}
+
+// restart begins the copy of a move again.
+func (d *Dirs) restart(m *move) error {
+	if err := d.drop(m); err != nil {
+		return err
+	}
+	to, err := m.dest.store.beginFuture(m.copier.from)
+	if err != nil {
+		return err
+	}
+	d.mover.mu.Lock() // Moving looks at the copy
+	defer d.mover.mu.Unlock()
+	m.copier.to, m.copier.src = to, nil
+	return nil
 }
 
 // drop removes the copy of a move.
@@ -325,6 +345,7 @@ func (d *Dirs) start(from, to *Log, dest *Directory) error {
 	m := &move{key: partitionKey{from.id, from.at.partition}, dest: dest, copier: copier{from: from, to: to},
 		stop: make(chan struct{}), done: make(chan struct{})}
 	m.life, m.abort = context.WithCancel(d.life)
+	from.moving.Store(true)
 	return d.mover.add(m)
 }
 
@@ -335,5 +356,8 @@ func (d *Dirs) Moving(l *Log) (to *Directory, bytes, lag int64) {
 	if m == nil {
 		return nil, 0, 0
 	}
-	return m.dest, m.copier.to.Size(), l.Offsets().End - m.copier.to.Offsets().End
+	d.mover.mu.Lock()
+	future := m.copier.to
+	d.mover.mu.Unlock()
+	return m.dest, future.Size(), l.Offsets().End - future.Offsets().End
 }

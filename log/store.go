@@ -467,6 +467,28 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.lock.Close())
 }
 
+// allOpened tells whether all logs in the directory were opened, after a stop that was not clean
+// (LogManager.loadLogsCompletedFlags).
+func (s *Store) allOpened() (bool, error) {
+	if s.clean {
+		return true, nil
+	}
+	entries, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return false, worldly("read the data directory", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		p, ok := placeOf(e.Name())
+		f, isFuture := futureOf(e.Name())
+		if e.IsDir() && (ok && s.logs[p] == nil || isFuture && s.future[f] == nil) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // finishAll makes everything durable and then says so. A directory that is out of service gets no marker.
 func (s *Store) finishAll(all []*Log) error {
 	if s.Err() != nil {
@@ -487,6 +509,9 @@ func (s *Store) finishAll(all []*Log) error {
 	}
 	if err := s.saveAll(); err != nil {
 		return err
+	}
+	if whole, err := s.allOpened(); err != nil || !whole {
+		return err // what was never opened was never recovered
 	}
 	if s.suspect {
 		if err := s.fs.Remove(filepath.Join(s.dir, syncFailedFile)); err != nil {
