@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -25,15 +26,17 @@ type dirsRig struct {
 
 	mu       sync.Mutex
 	assigned map[partitionKey][16]byte
-	rate     int64
+	rate     atomic.Int64
 	step     int64
 }
 
 func newDirsRig(t testing.TB, fs vfs.FS) *dirsRig {
-	return &dirsRig{
+	b := &dirsRig{
 		rig:   &rig{t: t, fs: fs, c: small(), every: time.Minute, ledgers: map[string]*ledger{}},
-		names: []string{"one", "two"}, assigned: map[partitionKey][16]byte{}, rate: 1 << 40, step: 200,
+		names: []string{"one", "two"}, assigned: map[partitionKey][16]byte{}, step: 200,
 	}
+	b.rate.Store(1 << 40)
+	return b
 }
 
 func dirID(name string) (id [16]byte) {
@@ -56,7 +59,7 @@ func (b *dirsRig) open() bool {
 }
 
 func (b *dirsRig) tryOpen() (*Dirs, error) {
-	o := DirsOptions{Options: b.options(), Names: b.names, Metadata: b.names[0], MoveRate: func() int64 { return b.rate }}
+	o := DirsOptions{Options: b.options(), Names: b.names, Metadata: b.names[0], MoveRate: func() int64 { return b.rate.Load() }}
 	o.ProducerExpiration = 1e6 * time.Hour // the clock goes on through thousands of recoveries
 	o.Assigned = func(topic [16]byte, partition int32) ([16]byte, bool) {
 		b.mu.Lock()
@@ -232,7 +235,7 @@ func TestMove(t *testing.T) {
 		wake := make(chan struct{}, 1)
 		defer from.Notify(wake)()
 		before, _ := aborted(from)
-		b.rate = 2000
+		b.rate.Store(2000)
 		if err := b.move("a", "two"); err != nil {
 			t.Fatal(err)
 		}
@@ -344,7 +347,7 @@ func TestMoveCalledOff(t *testing.T) {
 		for _, topic := range []string{"a", "b", "c"} {
 			b.fill(topic, 0, 30)
 		}
-		b.rate = 300
+		b.rate.Store(300)
 		for topic, to := range map[string]string{"a": "two", "b": "one", "c": "two"} {
 			if err := b.move(topic, to); err != nil {
 				t.Fatal(err)
@@ -374,7 +377,7 @@ func TestMoveCalledOff(t *testing.T) {
 		if _, bytes, _ := b.d.Moving(l); bytes == 0 {
 			t.Error("what was copied before a clean stop is thrown away")
 		}
-		b.rate = 1 << 40
+		b.rate.Store(1 << 40)
 		time.Sleep(time.Minute)
 		if dir, to := b.where("c"); dir != "two" || to != "" {
 			t.Errorf("then: in %s on its way to %q", dir, to)
@@ -396,7 +399,7 @@ func TestMoveOfARewrittenLog(t *testing.T) {
 		b.open()
 		b.fill("a", 0, 60)
 		time.Sleep(2 * time.Second) // sealed segments are finished
-		b.rate = 1000
+		b.rate.Store(1000)
 		if err := b.move("a", "two"); err != nil {
 			t.Fatal(err)
 		}
@@ -441,7 +444,7 @@ func moveWork(b *dirsRig) {
 	b.fill("a", 0, 14)
 	b.fill("txn", 0, 10)
 	_ = b.deleteBefore("a", 8)
-	b.rate = 1000
+	b.rate.Store(1000)
 	_ = b.move("a", "two")
 	_ = b.move("txn", "two")
 	for i := range 8 {
