@@ -121,11 +121,11 @@ func OpenDirs(fsys vfs.FS, o DirsOptions) (*Dirs, error) {
 	}
 	seen := map[string]bool{}
 	for i, name := range names {
-		if clean := filepath.Clean(name); seen[clean] {
+		clean := filepath.Clean(name)
+		if seen[clean] {
 			return nil, errors.Join(fmt.Errorf("the data directory %s is named twice in log.dirs: name it once", name), d.Close())
-		} else {
-			seen[clean] = true
 		}
+		seen[clean] = true
 		r := &Directory{name: name, only: i >= len(o.Names), failed: make(chan struct{}), held: map[place]struct{}{}, future: map[place][]string{}}
 		if err := d.openStore(r); err != nil {
 			if r.name == o.Metadata || errors.Is(err, vfs.ErrLocked) {

@@ -28,6 +28,7 @@ type dirsRig struct {
 	assigned map[partitionKey][16]byte
 	rate     atomic.Int64
 	step     int64
+	unknown  bool // no topic is known
 }
 
 func newDirsRig(t testing.TB, fs vfs.FS) *dirsRig {
@@ -66,7 +67,7 @@ func (b *dirsRig) tryOpen() (*Dirs, error) {
 		defer b.mu.Unlock()
 		dir, ok := b.assigned[partitionKey{topic, partition}]
 		if !ok {
-			return unassignedDir, true
+			return unassignedDir, !b.unknown
 		}
 		return dir, true
 	}

@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// ErrNotPlaced: a partition has no log yet; it will be made where Place said.
-// REPLICA_NOT_AVAILABLE.
-var ErrNotPlaced = errors.New("the partition has no log yet")
-
 // mover copies logs from one directory to another, in one goroutine of Dirs: each
 // move a step in turn.
 type mover struct {
@@ -304,11 +300,18 @@ func (d *Dirs) Named(name string) (*Directory, error) {
 	return d.dirs[i], d.dirs[i].Err()
 }
 
-// Wish has the log of a partition made in a directory, when there is none yet.
+// maxWishes bounds what clients may have remembered for partitions that do not exist.
+const maxWishes = 10_000
+
+// Wish has the log of a partition made in a directory, when there is none yet. Wishes
+// beyond 10,000 are not remembered.
 func (d *Dirs) Wish(topic string, partition int32, to *Directory) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.wishes[place{topic, partition}] = to
+	p := place{topic, partition}
+	if _, known := d.wishes[p]; known || len(d.wishes) < maxWishes {
+		d.wishes[p] = to
+	}
 }
 
 // Move has a log go on in another directory, while it is in use. It returns when the copying
