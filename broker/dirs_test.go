@@ -98,17 +98,23 @@ func (h *harness) put(cl *kgo.Client, topic string, partition int32) *kerr.Error
 // get fetches from the beginning of a partition: the code, and how many bytes.
 func (h *harness) get(cl *kgo.Client, topic string, partition int32) (*kerr.Error, int) {
 	h.t.Helper()
+	return h.getFrom(cl, topic, partition, 0, time.Second)
+}
+
+func (h *harness) getFrom(cl *kgo.Client, topic string, partition int32, offset int64, wait time.Duration) (*kerr.Error, int) {
+	h.t.Helper()
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxBytes, req.MinBytes, req.MaxWaitMillis = 1<<20, 1, 1000
+	req.MaxBytes, req.MinBytes, req.MaxWaitMillis = 1<<20, 1, int32(wait.Milliseconds())
 	rt := kmsg.NewFetchRequestTopic()
 	rt.Topic, rt.TopicID = topic, h.b.image().Topic(topic).ID
 	rp := kmsg.NewFetchRequestTopicPartition()
-	rp.Partition, rp.PartitionMaxBytes, rp.CurrentLeaderEpoch = partition, 1<<20, -1
+	rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes, rp.CurrentLeaderEpoch = partition, offset, 1<<20, -1
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
 	resp, err := cl.Broker(1).Request(h.t.Context(), req)
 	if err != nil {
-		h.t.Fatal(err)
+		h.t.Error(err)
+		return nil, 0
 	}
 	p := resp.(*kmsg.FetchResponse).Topics[0].Partitions[0]
 	return kerr.TypedErrorForCode(p.ErrorCode), len(p.RecordBatches)
@@ -205,12 +211,23 @@ func TestOneDirectoryFails(t *testing.T) {
 			}
 		}
 
+		waited := make(chan time.Duration, 1)
+		go func() { // waits for what comes after the one record
+			began := time.Now()
+			if err, _ := h.getFrom(cl, "a", 3, 1, time.Minute); err != kerr.KafkaStorageError {
+				t.Errorf("a fetch that waited when the directory failed: %v", err)
+			}
+			waited <- time.Since(began)
+		}()
+		time.Sleep(time.Second)
 		disk.SetRules(vfs.Rule{Kind: vfs.OpSync, Path: "two/a-1/*", Err: syscall.EIO})
 		if err := h.put(cl, "a", 1); err != kerr.KafkaStorageError {
 			t.Fatalf("the append whose sync fails: %v", err)
 		}
 		disk.SetRules(vfs.Rule{Path: "two/*", Err: syscall.EIO, Times: -1}, vfs.Rule{Path: "two/*/*", Err: syscall.EIO, Times: -1})
-		time.Sleep(time.Second)
+		if d := <-waited; d > 10*time.Second {
+			t.Errorf("a fetch from the directory waited for %v", d)
+		}
 		for p := range int32(4) {
 			var want *kerr.Error
 			if p%2 == 1 {
