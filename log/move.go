@@ -410,24 +410,28 @@ func (c *copier) complete() error {
 	if err := c.takeOver(); err != nil {
 		return err
 	}
-	to.mu.Lock()
-	var commit *Commit
-	if to.onDisk {
-		commit = to.joinLocked()
-	}
-	to.mu.Unlock()
-	if commit == nil {
+	if !to.onDisk { // the caller is the only one who could change that
 		return nil
 	}
-	to.store.flusher.poke()
-	<-commit.Done()
-	if err := commit.Err(); err != nil {
-		return err
-	}
-	if err := errors.Join(to.saveSnapshots(), to.saveEpochs()); err != nil {
+	if err := errors.Join(c.sync(), to.saveSnapshots(), to.saveEpochs()); err != nil {
 		return err
 	}
 	return to.store.saveAll()
+}
+
+// sync makes the copy durable as far as it goes.
+func (c *copier) sync() error {
+	l := c.to
+	l.mu.Lock()
+	if !l.onDisk {
+		l.mu.Unlock()
+		return nil
+	}
+	commit := l.joinLocked()
+	l.mu.Unlock()
+	l.store.flusher.poke()
+	<-commit.Done()
+	return commit.Err()
 }
 
 // takeOver copies what is in memory only.

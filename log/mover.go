@@ -194,7 +194,10 @@ func (v *mover) work(m *move) {
 	}
 	swapped := false
 	if err == nil && m.copier.missing() <= v.swapBytes {
-		swapped, err = v.d.swap(m)
+		// What is synced already need not be while appends wait.
+		if err = m.copier.sync(); err == nil && m.copier.missing() <= v.swapBytes {
+			swapped, err = v.d.swap(m)
+		}
 	}
 	switch {
 	case swapped:
