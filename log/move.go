@@ -32,6 +32,9 @@ import (
 const (
 	// moveStepBytes is how much is copied at once.
 	moveStepBytes = 1 << 20
+	// moveSyncBytes is how much is copied before it is synced: what a disk has to write
+	// at once keeps the syncs of others waiting.
+	moveSyncBytes = 16 << 20
 	// moveSwapBytes is how much may be missing when the gate is closed: appends wait
 	// for as long as it takes to copy that.
 	moveSwapBytes = 1 << 20

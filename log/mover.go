@@ -30,6 +30,7 @@ type move struct {
 	key    partitionKey
 	dest   *Directory
 	copier copier
+	dirty  int64     // bytes copied since the last sync
 	after  time.Time // not before, after an error that may heal
 	life   context.Context
 	abort  context.CancelFunc
@@ -191,6 +192,9 @@ func (v *mover) work(m *move) {
 	}
 	if err == nil {
 		n, _, err = m.copier.step(int(min(v.stepBytes, rate)))
+	}
+	if m.dirty += int64(n); err == nil && m.dirty >= moveSyncBytes {
+		m.dirty, err = 0, m.copier.sync()
 	}
 	swapped := false
 	if err == nil && m.copier.missing() <= v.swapBytes {
