@@ -89,10 +89,11 @@ type Dirs struct {
 	slog *slog.Logger
 	dirs []*Directory
 
-	life  context.Context
-	end   context.CancelFunc
-	mover mover
-	wg    sync.WaitGroup // the mover's
+	life     context.Context
+	end      context.CancelFunc
+	mover    mover
+	altering chan struct{}  // whoever holds its one token begins or ends moves
+	wg       sync.WaitGroup // the mover's
 
 	mu     sync.Mutex
 	homes  map[partitionKey]*Directory // of partitions that were asked for
@@ -109,7 +110,7 @@ type partitionKey struct {
 // of service from the beginning, unless it is the metadata log's or the last one.
 // Errors: vfs.ErrLocked if another process has one; a directory named twice.
 func OpenDirs(fsys vfs.FS, o DirsOptions) (*Dirs, error) {
-	d := &Dirs{fs: fsys, o: o, slog: o.Log, homes: map[partitionKey]*Directory{}, wishes: map[place]*Directory{}}
+	d := &Dirs{fs: fsys, o: o, slog: o.Log, homes: map[partitionKey]*Directory{}, wishes: map[place]*Directory{}, altering: make(chan struct{}, 1)}
 	d.life, d.end = context.WithCancel(context.Background())
 	if d.slog == nil {
 		d.slog = slog.New(slog.DiscardHandler)

@@ -326,6 +326,8 @@ func (d *Dirs) Wish(topic string, partition int32, to *Directory) {
 // move back to where it is ends all moves. Errors: ErrOffline while any directory is out of
 // service, as a copy might be there; the world's.
 func (d *Dirs) Move(l *Log, to *Directory) error {
+	d.altering <- struct{}{}
+	defer func() { <-d.altering }()
 	key := partitionKey{l.id, l.at.partition}
 	if m := d.mover.find(key); m != nil {
 		if m.dest == to {
