@@ -337,6 +337,51 @@ func aborted(l *Log) ([]AbortedTxn, Offsets) {
 	return all, o
 }
 
+// Whoever asks for moves at the same time, there is one log in the end, whole, and no copy of it.
+func TestMovesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newDirsRig(t, vfs.NewMem())
+		b.names = []string{"one", "two", "three"}
+		b.open()
+		b.fill("a", 0, 40)
+		var wg sync.WaitGroup
+		for who := range 3 {
+			wg.Go(func() {
+				for i := range 60 {
+					if err := b.move("a", b.names[(who+i*(who+1))%3]); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(time.Duration(1+who*7+i%5) * time.Millisecond)
+				}
+			})
+		}
+		b.rate.Store(50_000)
+		for i := range 60 {
+			b.fill("a", 100+i, 1)
+			time.Sleep(5 * time.Millisecond)
+		}
+		wg.Wait()
+		if err := b.move("a", "three"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		l, err := b.log("a")
+		if err != nil || l.Directory() != "three" {
+			t.Fatalf("the log is in %s: %v", l.Directory(), err)
+		}
+		if err := b.ledgers["a"].check(l, true); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := b.list(); got != "three/a-0" {
+			t.Errorf("there is %s", got)
+		}
+		if err := b.d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // The move back ends a move, a topic's removal does, and a stop leaves it for the next start.
 func TestMoveCalledOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
