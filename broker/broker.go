@@ -62,6 +62,10 @@ type Broker struct {
 	logDirs   []string
 	nodeID    int32
 	clusterID string
+	dirID     [16]byte // of the metadata log's directory
+
+	kraftVersion int16 // 1: the voters are in the metadata log (KIP-853)
+
 	rack      *string
 	endpoints map[string]endpoint
 
@@ -74,6 +78,7 @@ type Broker struct {
 	metaLog     *log.Log
 	dirs        *log.Dirs
 	placer      *placer
+	snapshots   *snapshots // of the metadata log
 	parts       *partitions
 	groups      *groups
 	sessions    *sessionCache

@@ -34,6 +34,9 @@ func (b *Broker) publish(s coordinator.Shard) {
 		b.applyDynamic(im)
 	}
 	b.img.Store(im)
+	if !shard.InTransaction() && im.Feature(metadata.FeatureMetadataVersion) > 0 {
+		b.snapshots.offer(im)
+	}
 	if old == nil {
 		return
 	}
@@ -65,6 +68,7 @@ func (b *Broker) applyDynamic(im *metadata.Image) {
 	if b.img.Load() != nil {
 		b.placer.recordCordoned()
 	}
+	b.dirs.SetCleaner(cleanerConfig(c))
 	if b.parts != nil {
 		for _, t := range im.Topics() {
 			b.parts.configure(t)
@@ -155,6 +159,7 @@ func (b *Broker) facts() brokerFacts {
 	}
 	if b.dirs != nil {
 		b.offlineFacts(&f)
+		f.Cleaner = b.dirs.CleanerStats()
 	}
 	if b.metaLog != nil {
 		o := b.metaLog.Offsets()

@@ -91,11 +91,21 @@ func (b *Broker) identify(o Options) error {
 	}
 	for _, r := range fresh {
 		p := metadata.MetaProperties{ClusterID: b.clusterID, NodeID: b.nodeID, DirectoryID: b.newID()}
+		if r.Name() == o.Dir {
+			if err := b.format(o, p.DirectoryID); err != nil {
+				return err
+			}
+		}
 		if err := writeFile(o.FS, filepath.Join(r.Name(), metaPropertiesFile), p.Format(time.Now())); err != nil {
 			return err
 		}
 		if err := b.dirs.SetID(r, p.DirectoryID); err != nil {
 			return err
+		}
+	}
+	for _, r := range b.dirs.Directories() {
+		if r.Name() == o.Dir {
+			b.dirID = b.dirs.ID(r)
 		}
 	}
 	return nil

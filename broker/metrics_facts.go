@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/rotpeter/rotpeter/log"
+
 // brokerState is Kafka's figure for the life of a broker (BrokerState).
 type brokerState int
 
@@ -29,6 +31,9 @@ type brokerFacts struct {
 	OfflineLogDirs, OfflinePartitions int
 	// LogDirs are the data directories of partitions.
 	LogDirs []logDirFacts
+
+	// Cleaner is how compaction goes.
+	Cleaner log.CleanerStats
 
 	Groups groupFacts
 

@@ -138,7 +138,10 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"corpus", b.corpusChecks},
 		{"kill", b.killChecks},
 		{"swap", b.swapChecks},
+		{"compaction", b.compactionChecks},
+		{"metadata", b.metadataChecks},
 		{"dump", b.dumpChecks},
+		{"check", b.inspectChecks},
 		{"hostile", b.hostileChecks},
 	} {
 		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {

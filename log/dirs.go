@@ -148,6 +148,7 @@ func OpenDirs(fsys vfs.FS, o DirsOptions) (*Dirs, error) {
 // openStore opens one directory and lists what it holds.
 func (d *Dirs) openStore(r *Directory) error {
 	o := d.o.Options
+	o.Cleaner = o.Cleaner.share(len(d.o.Names))
 	o.SyncFS = d.o.SyncFS != nil && d.o.SyncFS(r.name)
 	s, err := OpenStore(d.fs, r.name, o)
 	if err != nil {
@@ -218,6 +219,37 @@ func (d *Dirs) Cordon(names []string) {
 	for _, r := range d.dirs {
 		r.cordoned = slices.Contains(names, r.name) || slices.Contains(names, "*")
 	}
+}
+
+// SetCleaner is Store.SetCleaner for all directories, which share what it allows.
+func (d *Dirs) SetCleaner(config CleanerConfig) {
+	for _, r := range d.online() {
+		r.store.SetCleaner(config.share(len(d.o.Names)))
+	}
+}
+
+// share is one of n equal parts of the memory and the rate.
+func (c CleanerConfig) share(n int) CleanerConfig {
+	c.DedupeBytes, c.IOBytes = c.DedupeBytes/int64(n), c.IOBytes/n
+	c.MaxBytesPerSecond /= float64(n)
+	return c
+}
+
+// CleanerStats are those of all directories: sums, and the largest of what cannot be added. Of
+// the last logs cleaned that which took longest is told.
+func (d *Dirs) CleanerStats() CleanerStats {
+	var all CleanerStats
+	for i, r := range d.online() {
+		s := r.store.CleanerStats()
+		all.Cleaned += s.Cleaned
+		all.Uncleanable += s.Uncleanable
+		all.UncleanableBytes += s.UncleanableBytes
+		all.DirtyRatio, all.Delay = max(all.DirtyRatio, s.DirtyRatio), max(all.Delay, s.Delay)
+		if all.Idle = max(all.Idle, s.Idle); i == 0 || s.Duration > all.Duration {
+			all.Duration, all.BytesRead, all.BytesWritten, all.MapUse = s.Duration, s.BytesRead, s.BytesWritten, s.MapUse
+		}
+	}
+	return all
 }
 
 // Of is the directory that a log is in.

@@ -66,7 +66,9 @@ func (l *Log) loadFrom(f *found) error {
 	}
 	s.mu.Lock()
 	r := loading{l: l, s: s, f: f, c: l.config.Load(), point: s.points.recovery[p], start: s.points.start[p], high: s.points.high[p], now: time.Now().UnixMilli()}
+	l.cleaned = s.points.cleaned[p]
 	s.mu.Unlock()
+	l.pointSaved = r.point
 	if err := r.run(); err != nil {
 		return fmt.Errorf("recover %s: %w", p, err)
 	}

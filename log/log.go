@@ -67,11 +67,15 @@ type logState struct {
 
 	// The recovery point and what was written for it; changed by the janitor.
 	recovery   int64
+	pointSaved int64             // the recovery point that is on disk
 	snapshots  []pendingSnapshot // taken at rolls, not written yet
 	lastSnap   int64             // offset of the newest snapshot file, -1: none
 	oddSnap    int64             // a snapshot that belongs to no segment, -1: none
 	tidy       int64             // the end at which all files were found complete, -1: they were not
 	epochsSafe *epochs           // the list that is in the checkpoint
+
+	cleaned     int64 // compacted up to here (cleaner-offset-checkpoint)
+	uncleanable error // why it is not compacted
 }
 
 // pendingSnapshot is the producer state at an offset.

@@ -416,7 +416,9 @@ func (c *copier) complete() error {
 	if !to.onDisk { // the caller is the only one who could change that
 		return nil
 	}
-	if err := errors.Join(c.sync(), to.saveSnapshots(), to.saveEpochs()); err != nil {
+	// The recovery point must be past all sealed segments: compaction leaves gaps in them,
+	// which a recovery would take for the end.
+	if err := errors.Join(c.sync(), to.finishSealed()); err != nil {
 		return err
 	}
 	return to.store.saveAll()
@@ -441,7 +443,7 @@ func (c *copier) sync() error {
 func (c *copier) takeOver() error {
 	from, to := c.from, c.to
 	from.mu.Lock()
-	ps, es, o, onDisk := from.producers.clone(), *from.epochs.Load(), from.marks.load(), from.onDisk
+	ps, es, o, onDisk, cleaned := from.producers.clone(), *from.epochs.Load(), from.marks.load(), from.onDisk, from.cleaned
 	from.mu.Unlock()
 	to.mu.Lock()
 	defer to.mu.Unlock()
@@ -456,6 +458,7 @@ func (c *copier) takeOver() error {
 	to.producers = ps
 	to.epochs.Store(&es)
 	to.config.Store(from.config.Load())
+	to.cleaned = cleaned
 	to.publishLocked(o.Start, o.End)
 	if to.lastSnap != o.End {
 		to.snapshots = append(to.snapshots, pendingSnapshot{o.End, ps.snapshot()})

@@ -198,8 +198,8 @@ func (v *mover) work(m *move) {
 	}
 	swapped := false
 	if err == nil && m.copier.missing() <= v.swapBytes {
-		// What is synced already need not be while appends wait.
-		if err = m.copier.sync(); err == nil && m.copier.missing() <= v.swapBytes {
+		// What is done already need not be while appends wait.
+		if err = errors.Join(m.copier.sync(), m.copier.to.finish()); err == nil && m.copier.missing() <= v.swapBytes {
 			swapped, err = v.d.swap(m)
 		}
 	}

@@ -68,18 +68,31 @@ type window [headerWindowBytes]byte
 // ErrClosed.
 func (l *Log) Read(from int64, maxBytes int, upTo Mark, first bool) (Chunk, error) {
 	w := l.store.windows.Get().(*window)
-	c, err := l.read(from, maxBytes, upTo, first, w[:])
-	l.store.windows.Put(w)
-	if err != nil {
-		c.Release()
-		if l.deleted.Load() {
-			if to := l.movedTo(); to != nil {
-				return to.Read(from, maxBytes, upTo, first)
-			}
+	defer l.store.windows.Put(w)
+	var c Chunk
+	err := again(func() (err error) {
+		if c, err = l.read(from, maxBytes, upTo, first, w[:]); err != nil {
+			c.Release()
+			c = Chunk{}
 		}
-		return Chunk{}, err
+		return err
+	})
+	if err != nil && l.deleted.Load() {
+		if to := l.movedTo(); to != nil {
+			return to.Read(from, maxBytes, upTo, first)
+		}
 	}
-	return c, nil
+	return c, err
+}
+
+// again calls f until it does not meet a segment that compaction has just replaced. Each
+// time the list of segments is another one, so it comes to an end.
+func again(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, errReplaced) {
+			return err
+		}
+	}
 }
 
 func (l *Log) read(from int64, maxBytes int, upTo Mark, first bool, buf []byte) (c Chunk, err error) {

@@ -20,7 +20,15 @@ func notTimed() Timed { return Timed{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
 
 // OffsetFor finds the first record with at least this timestamp (milliseconds), at
 // or after the log's start (ListOffsets).
-func (l *Log) OffsetFor(timestamp int64) (Timed, error) {
+func (l *Log) OffsetFor(timestamp int64) (t Timed, err error) {
+	err = again(func() error {
+		t, err = l.offsetFor(timestamp)
+		return err
+	})
+	return t, err
+}
+
+func (l *Log) offsetFor(timestamp int64) (Timed, error) {
 	for _, g := range *l.segments.Load() {
 		start := l.marks.load().Start
 		largest, _, err := g.largest()
@@ -39,7 +47,15 @@ func (l *Log) OffsetFor(timestamp int64) (Timed, error) {
 }
 
 // MaxTimestamp finds the first record with the largest timestamp of the log (KIP-734).
-func (l *Log) MaxTimestamp() (Timed, error) {
+func (l *Log) MaxTimestamp() (t Timed, err error) {
+	err = again(func() error {
+		t, err = l.findMaxTimestamp()
+		return err
+	})
+	return t, err
+}
+
+func (l *Log) findMaxTimestamp() (Timed, error) {
 	var best *segment
 	largest, at := int64(batch.NoTimestamp), int64(-1)
 	for _, g := range *l.segments.Load() {
@@ -96,6 +112,7 @@ func (g *segment) lastTimeEntry() (e timeEntry, ok bool, err error) {
 	if f, err := g.l.store.fs.OpenFile(g.path(timeIndexSuffix), os.O_RDONLY, 0); err == nil {
 		var b [timeEntryBytes]byte
 		size, err := f.Size()
+		err = errors.Join(err, g.current())
 		if err == nil && size%timeEntryBytes == 0 && size > 0 {
 			_, err = f.ReadAt(b[:], size-timeEntryBytes)
 			if e = decodeTimeEntry(b[:]); (err == nil || err == io.EOF) && e.timestamp > 0 && e.rel >= 0 {
