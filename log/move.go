@@ -336,6 +336,13 @@ func (c *copier) mirror(src *segment, next []*segment) error {
 	if ps != nil { // it knows of batches that are gone
 		l.producers = ps
 	}
+	if src != nil && src.size.Load() == 0 { // compaction left nothing in it, and it is where the log begins or goes on
+		h, err := l.createLocked(l.active())
+		if err != nil {
+			return l.unwritten("create segment "+offsetName(src.base)+" of a copy of "+l.at.String(), err)
+		}
+		h.release()
+	}
 	l.startSegmentAtLocked(base, millis(time.Now()), l.config.Load())
 	l.publishLocked(l.marks.load().Start, base)
 	return nil

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -197,4 +198,93 @@ func TestMoveErrorAtEveryCall(t *testing.T) {
 		}
 	}
 	t.Logf("%d calls with errors", n)
+}
+
+// A log that was compacted moves with the gaps that this left, and a crash at any
+// change of the disk takes none of what lies behind them.
+func TestMoveOfACompactedLog(t *testing.T) {
+	every := 1
+	if testing.Short() {
+		every = 5
+	}
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewCrash()
+		b := newDirsRig(t, disk)
+		b.c = compacted()
+		b.cleaner = CleanerConfig{Enabled: true, Threads: 1, DedupeBytes: 1 << 12, IOBytes: 1 << 14, LoadFactor: 0.9, Backoff: time.Second}
+		b.open()
+		for i := range 120 {
+			if _, err := b.append("a", data(batch.Plain(), time.Now().UnixMilli(), i, 2), AppendOptions{Durable: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Minute)
+		l, err := b.log("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.d.CleanerStats().Cleaned == 0 {
+			t.Fatal("nothing was compacted")
+		}
+		b.cleaner.Enabled = false
+		b.d.SetCleaner(b.cleaner)
+		time.Sleep(time.Minute)
+		want, err := readAll(l, 0, End)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var wrecks []dirsWreck
+		disk.OnOp(func(op vfs.Op) {
+			if op.Call%every != 0 {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			b.mu.Lock()
+			assigned := maps.Clone(b.assigned)
+			b.mu.Unlock()
+			for _, mode := range vfs.Modes() {
+				wrecks = append(wrecks, dirsWreck{wreck{op: op, mode: mode, fs: disk.Crash(mode, 1)}, assigned})
+			}
+		})
+		if err := b.move("a", "two"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		disk.OnOp(nil)
+		check := func(b *dirsRig) error {
+			for range 2 { // before a move that goes on has ended, and after
+				l, err := b.log("a")
+				if err != nil {
+					return err
+				}
+				got, err := readAll(l, 0, End)
+				if err != nil {
+					return err
+				}
+				if !bytes.Equal(got, want) {
+					return fmt.Errorf("%s has %d bytes, want %d", l.Directory(), len(got), len(want))
+				}
+				time.Sleep(time.Minute)
+			}
+			return b.d.Close()
+		}
+		if dir, _ := b.where("a"); dir != "two" {
+			t.Errorf("the log is in %s", dir)
+		}
+		if err := check(b); err != nil {
+			t.Error(err)
+		}
+		for _, w := range wrecks {
+			again := newDirsRig(t, w.fs)
+			again.c, again.cleaner, again.assigned = b.c, b.cleaner, w.assigned
+			again.ledger("a")
+			again.open()
+			if err := check(again); err != nil {
+				t.Fatalf("crash %s at %v: %v", w.mode, w.op, err)
+			}
+		}
+		t.Logf("%d crash points", len(wrecks))
+	})
 }
