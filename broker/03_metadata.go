@@ -175,17 +175,26 @@ func newMetadataTopic(code *kerr.Error, name *string, id [16]byte) kmsg.Metadata
 	return t
 }
 
+// offlineReplicas are those of a partition that has no leader: with one, this node serves it.
+func offlineReplicas(im *metadata.Image, p *metadata.Partition) []int32 {
+	if p.Leader != metadata.NoLeader {
+		return nil
+	}
+	return im.OfflineReplicas(p)
+}
+
 func (b *Broker) metadataTopic(c *protocol.Call, req *kmsg.MetadataRequest, t *metadata.Topic) kmsg.MetadataResponseTopic {
 	rt := newMetadataTopic(nil, &t.Name, t.ID)
 	if req.IncludeTopicAuthorizedOperations && c.Version >= 8 {
 		rt.AuthorizedOperations = b.authorizedOperations(c, ResourceTopic, t.Name)
 	}
+	im := b.image()
 	rt.Partitions = make([]kmsg.MetadataResponseTopicPartition, len(t.Partitions))
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
 		rp := kmsg.NewMetadataResponseTopicPartition()
 		rp.Partition, rp.Leader, rp.LeaderEpoch = p.Index, p.Leader, p.LeaderEpoch
-		rp.Replicas, rp.ISR = p.Replicas, p.ISR
+		rp.Replicas, rp.ISR, rp.OfflineReplicas = p.Replicas, p.ISR, offlineReplicas(im, p)
 		if p.Leader < 0 {
 			rp.ErrorCode = kerr.LeaderNotAvailable.Code
 		}

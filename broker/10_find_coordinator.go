@@ -69,7 +69,13 @@ func (b *Broker) coordinatorFor(ctx context.Context, c *protocol.Call, kind int8
 		if !b.mayGroup(c, OpDescribe, key) {
 			return kerr.GroupAuthorizationFailed
 		}
-		return b.ensureOffsetsTopic(ctx)
+		if err := b.ensureOffsetsTopic(ctx); err != nil {
+			return err
+		}
+		if !b.groups.available(key) {
+			return kerr.CoordinatorNotAvailable
+		}
+		return nil
 	case coordinatorTransaction:
 		if !b.authorizer.Authorize(c, OpDescribe, ResourceTransactionalID, key) {
 			return kerr.TransactionalIDAuthorizationFailed

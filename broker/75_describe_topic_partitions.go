@@ -15,7 +15,8 @@ import (
 // describeTopicPartitions answers DescribeTopicPartitions (75), version 0 (KIP-966).
 //
 // Topics in the order of their names, at most ResponsePartitionLimit partitions
-// (at least 1, at most max.request.partition.size.limit), then a cursor. An
+// (at least 1, at most max.request.partition.size.limit), then a cursor. One without
+// a leader has no error here, other than in Metadata. An
 // empty list of topics means all. The cursor's topic must be in the list and its
 // partition not negative; Kafka has no top-level code here and answers each
 // topic with INVALID_REQUEST.
@@ -113,7 +114,7 @@ func newDescribedTopic(code *kerr.Error, name string) kmsg.DescribeTopicPartitio
 
 // describeTopic answers up to limit partitions from start on, and where to go on (-1 when done).
 func (b *Broker) describeTopic(c *protocol.Call, t *metadata.Topic, start int32, limit int) (kmsg.DescribeTopicPartitionsResponseTopic, int32) {
-	rt := newDescribedTopic(nil, t.Name)
+	im, rt := b.image(), newDescribedTopic(nil, t.Name)
 	rt.TopicID = t.ID
 	rt.AuthorizedOperations = b.authorizedOperations(c, ResourceTopic, t.Name)
 	for i := int(start); i < len(t.Partitions); i++ {
@@ -123,11 +124,8 @@ func (b *Broker) describeTopic(c *protocol.Call, t *metadata.Topic, start int32,
 		p := &t.Partitions[i]
 		rp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		rp.Partition, rp.LeaderID, rp.LeaderEpoch = p.Index, p.Leader, p.LeaderEpoch
-		rp.Replicas, rp.ISR = p.Replicas, p.ISR
+		rp.Replicas, rp.ISR, rp.OfflineReplicas = p.Replicas, p.ISR, offlineReplicas(im, p)
 		rp.EligibleLeaderReplicas, rp.LastKnownELR = append([]int32{}, p.ELR...), append([]int32{}, p.LastKnownELR...)
-		if p.Leader < 0 {
-			rp.ErrorCode = kerr.LeaderNotAvailable.Code
-		}
 		rt.Partitions = append(rt.Partitions, rp)
 	}
 	return rt, -1

@@ -23,7 +23,10 @@ import (
 type Options struct {
 	Config *config.Config
 	FS     vfs.FS
-	Dir    string // the data directory; made if it does not exist
+	// Dir is the directory of the metadata log. LogDirs are those of partitions, in the order
+	// of log.dirs; none means Dir alone. They are made if they do not exist.
+	Dir     string
+	LogDirs []string
 
 	// Listeners are open sockets, which the broker closes when it stops.
 	Listeners []Listener
@@ -56,10 +59,10 @@ type Broker struct {
 	newID      func() [16]byte
 
 	fs        vfs.FS
-	dir       string
+	logDirs   []string
 	nodeID    int32
 	clusterID string
-	dirID     [16]byte
+	dirID     [16]byte // of the metadata log's directory
 
 	kraftVersion int16 // 1: the voters are in the metadata log (KIP-853)
 
@@ -73,8 +76,9 @@ type Broker struct {
 	img         atomic.Pointer[metadata.Image]
 	meta        *coordinator.Shell
 	metaLog     *log.Log
+	dirs        *log.Dirs
+	placer      *placer
 	snapshots   *snapshots // of the metadata log
-	store       *log.Store
 	parts       *partitions
 	groups      *groups
 	sessions    *sessionCache
@@ -127,7 +131,7 @@ func newBroker(o Options) (*Broker, error) {
 		o.Authorizer = AllowAll{}
 	}
 	b := &Broker{
-		log: o.Log, fs: o.FS, dir: o.Dir, static: o.Config, authorizer: o.Authorizer, newID: o.NewID,
+		log: o.Log, fs: o.FS, logDirs: o.LogDirs, static: o.Config, authorizer: o.Authorizer, newID: o.NewID,
 		nodeID:         o.Config.NodeID(),
 		durableAcks:    o.Config.Text("rotpeter.acks.all") == "disk",
 		fetchMaxBytes:  int(o.Config.Int("fetch.max.bytes")),
@@ -137,6 +141,9 @@ func newBroker(o Options) (*Broker, error) {
 		producePool:    newProducePool(), fetchPool: newFetchPool(),
 		changes: make(chan change, 64),
 		failed:  make(chan struct{}),
+	}
+	if len(b.logDirs) == 0 {
+		b.logDirs = []string{o.Dir}
 	}
 	b.life, b.end = context.WithCancel(context.Background())
 	b.conf.Store(o.Config)
@@ -291,14 +298,14 @@ func (b *Broker) Close(ctx context.Context) error {
 		all = errors.Join(all, b.groups.Close())
 	}
 	if b.meta != nil {
-		all = errors.Join(all, b.fence(ctx), b.meta.Close())
+		all = errors.Join(all, b.lastAssignments(ctx), b.fence(ctx), b.meta.Close())
 	}
 	if b.parts != nil {
 		b.parts.stop()
 	}
 	b.wg.Wait()
-	if b.store != nil {
-		all = errors.Join(all, b.store.Close())
+	if b.dirs != nil {
+		all = errors.Join(all, b.dirs.Close())
 	}
 	if b.http != nil {
 		all = errors.Join(all, b.http.close(ctx))
@@ -307,17 +314,28 @@ func (b *Broker) Close(ctx context.Context) error {
 	return all
 }
 
+// lastAssignments records where partitions are that were placed just before the stop.
+func (b *Broker) lastAssignments(ctx context.Context) error {
+	if b.dirs.MetadataErr() != nil || b.image() == nil {
+		return nil
+	}
+	if err := b.placer.flush(ctx); err != nil {
+		return fmt.Errorf("record the directories of partitions: %w", err)
+	}
+	return nil
+}
+
 // fence takes the node out of service in the metadata log, so that a Kafka that is
 // started on the directory need not wait for a session to end.
 func (b *Broker) fence(ctx context.Context) error {
-	if b.store.Err() != nil || b.image() == nil {
+	if b.dirs.MetadataErr() != nil || b.image() == nil {
 		return nil
 	}
 	reply, err := b.askMetadata(ctx, metadata.FenceBroker{})
 	if err != nil {
 		return fmt.Errorf("fence the broker: %w", err)
 	}
-	b.store.SetBrokerEpoch(reply.(metadata.Fenced).Epoch)
+	b.dirs.SetBrokerEpoch(reply.(metadata.Fenced).Epoch)
 	return nil
 }
 

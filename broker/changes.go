@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/coordinator/group"
 	"github.com/rotpeter/rotpeter/log"
@@ -41,7 +43,9 @@ func (b *Broker) publish(s coordinator.Shard) {
 	for _, t := range metadata.Reconfigured(old, im) {
 		b.parts.configure(t)
 	}
-	_, deleted, _ := metadata.Diff(old, im)
+	created, deleted, grown := metadata.Diff(old, im)
+	b.placer.created(created)
+	b.placer.created(grown)
 	if len(deleted) == 0 {
 		return
 	}
@@ -60,7 +64,11 @@ func (b *Broker) applyDynamic(im *metadata.Image) {
 		b.log.Warn("dynamic settings of the broker that cannot be read are left out", "err", err)
 	}
 	b.conf.Store(c)
-	b.store.SetCleaner(cleanerConfig(c))
+	b.dirs.Cordon(b.cordoned())
+	if b.img.Load() != nil {
+		b.placer.recordCordoned()
+	}
+	b.dirs.SetCleaner(cleanerConfig(c))
 	if b.parts != nil {
 		for _, t := range im.Topics() {
 			b.parts.configure(t)
@@ -90,16 +98,6 @@ func (b *Broker) forget(ctx context.Context, t *metadata.Topic) {
 	}
 }
 
-// watchStore ends the broker when its only data directory is offline: nothing
-// can be acknowledged any more.
-func (b *Broker) watchStore() {
-	select {
-	case <-b.store.Failed():
-		b.fail(fmt.Errorf("the data directory is offline: %w", b.store.Err()))
-	case <-b.life.Done():
-	}
-}
-
 // warmUp opens the logs of all partitions, so that retention knows them, and
 // loads the groups, while the broker serves already.
 func (b *Broker) warmUp() {
@@ -115,7 +113,7 @@ func (b *Broker) warmUp() {
 			}
 		}
 	}
-	if err := b.store.SetAsideUnknown(); err != nil {
+	if err := b.dirs.SetAsideUnknown(); err != nil {
 		b.logStorage("set aside directories of unknown topics", err)
 	}
 	if _, err := b.groups.all(); err != nil {
@@ -125,8 +123,8 @@ func (b *Broker) warmUp() {
 
 // logStorage reports a storage error once where it is met; clients get its code.
 func (b *Broker) logStorage(doing string, err error) {
-	if errors.Is(err, errClosing) {
-		return
+	if errors.Is(err, errClosing) || errors.Is(err, log.ErrOffline) || errors.Is(err, kerr.NotLeaderForPartition) {
+		return // of a directory out of service it was reported when it failed
 	}
 	b.log.Error("storage error", "doing", doing, "err", err)
 }
@@ -159,11 +157,9 @@ func (b *Broker) facts() brokerFacts {
 			f.Logs = append(f.Logs, logFacts{Topic: l.Topic(), Partition: l.Partition(), Start: o.Start, Stable: o.Stable, End: o.End, Bytes: l.Size(), Segments: l.Segments()})
 		})
 	}
-	if b.Err() != nil {
-		f.OfflineLogDirs, f.OfflinePartitions = 1, f.Partitions
-	}
-	if b.store != nil {
-		f.Cleaner = b.store.CleanerStats()
+	if b.dirs != nil {
+		b.offlineFacts(&f)
+		f.Cleaner = b.dirs.CleanerStats()
 	}
 	if b.metaLog != nil {
 		o := b.metaLog.Offsets()
@@ -173,6 +169,30 @@ func (b *Broker) facts() brokerFacts {
 	b.groupFacts(&f.Groups)
 	b.serverFacts(&f)
 	return f
+}
+
+// offlineFacts counts what is out of service.
+func (b *Broker) offlineFacts(f *brokerFacts) {
+	for _, r := range b.partitionDirs() {
+		offline := r.Err() != nil
+		if offline {
+			f.OfflineLogDirs++
+		}
+		f.LogDirs = append(f.LogDirs, logDirFacts{Name: r.Name(), Offline: offline})
+	}
+	if b.Err() != nil {
+		f.OfflinePartitions = f.Partitions
+		return
+	}
+	if im := b.image(); im != nil && f.OfflineLogDirs > 0 {
+		for t := range im.All() {
+			for i := range t.Partitions {
+				if t.Partitions[i].Leader == metadata.NoLeader {
+					f.OfflinePartitions++
+				}
+			}
+		}
+	}
 }
 
 // groupFacts sums the groups that are loaded. A coordinator that does not answer

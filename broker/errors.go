@@ -56,6 +56,7 @@ func errorTable() []errorRow {
 		{log.ErrDiskFull, kerr.KafkaStorageError},
 		{log.ErrOffline, kerr.KafkaStorageError},
 		{log.ErrStorage, kerr.KafkaStorageError},
+		{log.ErrNoDirectory, kerr.LogDirNotFound},
 		{coordinator.ErrNotCoordinator, kerr.NotCoordinator},
 		{coordinator.ErrLoading, kerr.CoordinatorLoadInProgress},
 		{coordinator.ErrClosed, kerr.CoordinatorNotAvailable},

@@ -43,7 +43,28 @@ func (g *groups) of(groupID string) (*coordinator.Shell, error) {
 	if t == nil || len(t.Partitions) == 0 {
 		return nil, kerr.NotCoordinator
 	}
-	return g.shell(t, metadata.PartitionFor(groupID, int32(len(t.Partitions))))
+	index := metadata.PartitionFor(groupID, int32(len(t.Partitions)))
+	if t.Partitions[index].Leader == metadata.NoLeader {
+		return nil, kerr.NotCoordinator
+	}
+	return g.shell(t, index)
+}
+
+// available tells whether the partition that is the coordinator of a group has a leader.
+func (g *groups) available(groupID string) bool {
+	t := g.b.image().Topic(offsetsTopic)
+	return t != nil && len(t.Partitions) > 0 && t.Partitions[metadata.PartitionFor(groupID, int32(len(t.Partitions)))].Leader != metadata.NoLeader
+}
+
+// dropLeaderless ends the shells of partitions that have lost their leader.
+func (g *groups) dropLeaderless() {
+	t := g.b.image().Topic(offsetsTopic)
+	if t == nil {
+		return
+	}
+	g.end(func(key partitionKey) bool {
+		return key.topic == t.ID && t.Partitions[key.partition].Leader == metadata.NoLeader
+	})
 }
 
 func (g *groups) shell(t *metadata.Topic, index int32) (*coordinator.Shell, error) {
@@ -75,6 +96,9 @@ func (g *groups) all() ([]*coordinator.Shell, error) {
 	}
 	var shells []*coordinator.Shell
 	for i := range t.Partitions {
+		if t.Partitions[i].Leader == metadata.NoLeader {
+			continue
+		}
 		l, err := g.b.parts.get(t, int32(i))
 		if err != nil {
 			return nil, err
@@ -132,10 +156,15 @@ func (g *groups) topicDeleted(ctx context.Context, t *metadata.Topic) {
 const topicDeletedPause = 200 * time.Millisecond
 
 func (g *groups) drop(topic [16]byte) {
+	g.end(func(key partitionKey) bool { return key.topic == topic })
+}
+
+// end closes the shells of some partitions.
+func (g *groups) end(which func(partitionKey) bool) {
 	g.mu.Lock()
 	var gone []*coordinator.Shell
 	for key, s := range g.shells {
-		if key.topic == topic {
+		if which(key) {
 			gone = append(gone, s)
 			delete(g.shells, key)
 		}

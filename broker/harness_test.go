@@ -34,8 +34,14 @@ type harness struct {
 // inBubble runs f with a broker in a synctest bubble: waiting costs nothing.
 func inBubble(t *testing.T, f func(h *harness), set ...string) {
 	t.Helper()
+	onDisk(t, func() vfs.FS { return vfs.NewMem() }, f, set...)
+}
+
+// onDisk is inBubble with a disk of the test's own.
+func onDisk(t *testing.T, disk func() vfs.FS, f func(h *harness), set ...string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := &harness{t: t, fs: vfs.NewMem(), set: set}
+		h := &harness{t: t, fs: disk(), set: set}
 		h.start()
 		defer h.stop()
 		f(h)
@@ -62,7 +68,7 @@ func (h *harness) tryStart() error {
 	}
 	h.net = pipenet.Listen("127.0.0.1:9092")
 	h.b, err = Start(h.t.Context(), Options{
-		Config: c, FS: h.fs, Dir: "data", Authorizer: h.auth,
+		Config: c, FS: h.fs, Dir: c.MetadataLogDir(), LogDirs: c.LogDirs(), Authorizer: h.auth,
 		Listeners: []Listener{{Name: "PLAINTEXT", Net: h.net, Host: "127.0.0.1", Port: 9092}},
 		NewID:     h.newID,
 		Random:    func() int32 { return int32(h.ids.Add(1)) },

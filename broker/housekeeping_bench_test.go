@@ -50,7 +50,7 @@ func BenchmarkBesideHousekeeping(b *testing.B) {
 			b.ReportMetric(float64(on)/float64(off), what+"-p99-ratio")
 		}
 	}
-	stats := h.b.store.CleanerStats()
+	stats := h.b.dirs.CleanerStats()
 	b.ReportMetric(float64(stats.Cleaned), "compactions")
 	if stats.Cleaned == 0 {
 		b.Error("nothing was compacted")
@@ -132,7 +132,7 @@ func (h *housekeeping) client(b *testing.B, opts ...kgo.Opt) *kgo.Client {
 func (h *housekeeping) phase(b *testing.B, on bool) (produced, fetched time.Duration) {
 	cleaner := cleanerConfig(h.b.conf.Load())
 	cleaner.Enabled, cleaner.Backoff = on, 20*time.Millisecond
-	h.b.store.SetCleaner(cleaner)
+	h.b.dirs.SetCleaner(cleaner)
 	keep := "-1"
 	if on {
 		keep = "4000000"

@@ -102,15 +102,15 @@ func openMeta(c *config.Config, fsys vfs.FS) (*metaRig, error) {
 		id[0], id[15] = 0x10, n
 		return id
 	}}
-	b := &Broker{nodeID: 1, durableAcks: true, static: c, log: slog.New(slog.DiscardHandler), newID: o.NewID, fs: fsys}
-	store, err := log.OpenStore(fsys, o.Dir, b.storeOptions(o))
+	b := &Broker{nodeID: 1, durableAcks: true, static: c, log: slog.New(slog.DiscardHandler), newID: o.NewID, fs: fsys, logDirs: []string{o.Dir}}
+	dirs, err := log.OpenDirs(fsys, log.DirsOptions{Options: b.storeOptions(o), Names: b.logDirs, Metadata: o.Dir})
 	if err != nil {
 		return nil, err
 	}
-	b.store = store
+	b.dirs = dirs
 	r := &metaRig{b: b, o: o}
 	if err := r.load(); err != nil {
-		return nil, errors.Join(err, store.Close())
+		return nil, errors.Join(err, dirs.Close())
 	}
 	return r, nil
 }
@@ -123,7 +123,7 @@ func (r *metaRig) load() error {
 	if err := prepareMetadataDir(r.o); err != nil {
 		return err
 	}
-	l, err := b.store.Open(metadata.ClusterMetadataTopic, 0, metadata.ClusterMetadataTopicID, metadataLogConfig(r.o.Config))
+	l, err := b.dirs.OpenMetadata(metadata.ClusterMetadataTopic, metadata.ClusterMetadataTopicID, metadataLogConfig(r.o.Config))
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (r *metaRig) begin() error {
 	if err := r.do(bootstrapRecords(r.o)); err != nil {
 		return err
 	}
-	return r.do(metadata.RegisterBroker{Epoch: r.b.metaLog.Offsets().End, Incarnation: r.b.newID(), Directories: [][16]byte{r.b.dirID}, Clean: r.b.store.Clean()})
+	return r.do(metadata.RegisterBroker{Epoch: r.b.metaLog.Offsets().End, Incarnation: r.b.newID(), Directories: [][16]byte{r.b.dirID}, Clean: r.b.dirs.Clean()})
 }
 
 // snapshot is what run does when it is time, without waiting for the janitor.
@@ -228,7 +228,7 @@ func metaLife(t testing.TB, c *config.Config, fsys vfs.FS, book *metaBook, seed 
 				}
 			}
 		}
-		if err = errors.Join(err, r.b.store.Close()); err != nil {
+		if err = errors.Join(err, r.b.dirs.Close()); err != nil {
 			return err
 		}
 	}
@@ -289,7 +289,7 @@ func TestMetadataCrashAtEveryChange(t *testing.T) {
 			}
 			o := r.b.metaLog.Offsets()
 			cut = cut || o.Start > 0 && r.b.metaLog.Segments() < 5
-			if err := r.b.store.Close(); err != nil {
+			if err := r.b.dirs.Close(); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -347,7 +347,7 @@ func (w *metaWreck) recover(t *testing.T, c *config.Config, disk *vfs.Crash, boo
 			}
 			want = stateOf(r.shard.Image())
 		}
-		if err = errors.Join(err, r.b.store.Close()); err != nil {
+		if err = errors.Join(err, r.b.dirs.Close()); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
 	}

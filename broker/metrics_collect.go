@@ -24,7 +24,7 @@ type metricDescs struct {
 	underMinISR, atMinISR, underReplicated, replicas, inSync, stableLag *prometheus.Desc
 
 	connections, accepted, closedByListener, closed *prometheus.Desc
-	raftState                                       *prometheus.Desc
+	raftState, dirOffline                           *prometheus.Desc
 	plain                                           []plainMetric
 }
 
@@ -63,6 +63,7 @@ func newMetricDescs() metricDescs {
 		closedByListener: desc("kafka_server_socket_server_metrics_connection_close_total", "Connections closed.", []string{"listener"}, nil),
 		closed:           desc("rotpeter_connections_closed_total", "Connections closed, by reason.", []string{"reason"}, nil),
 		raftState:        desc("kafka_server_raftmetrics_current_state", "1 for the state of this node in the metadata quorum: it is its only voter.", []string{"current_state"}, nil),
+		dirOffline:       desc("kafka_log_logmanager_logdirectoryoffline", "1 for a data directory that a storage error took out of service.", []string{"logDirectory"}, nil),
 		plain:            plainMetrics(),
 	}
 	for i, n := range timeNames() {
@@ -230,6 +231,13 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		s.counter(m.descs.closed, float64(f.Closed[string(reason)]), string(reason))
 	}
 	s.gauge(m.descs.raftState, 1, "leader")
+	for _, d := range f.LogDirs {
+		offline := 0.0
+		if d.Offline {
+			offline = 1
+		}
+		s.gauge(m.descs.dirOffline, offline, d.Name)
+	}
 	for _, p := range m.descs.plain {
 		s.send(p.desc, p.kind, p.of(&f))
 	}

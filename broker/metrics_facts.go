@@ -29,6 +29,8 @@ type brokerFacts struct {
 	Logs []logFacts
 	// OfflineLogDirs and OfflinePartitions are what a storage error took out of service.
 	OfflineLogDirs, OfflinePartitions int
+	// LogDirs are the data directories of partitions.
+	LogDirs []logDirFacts
 
 	// Cleaner is how compaction goes.
 	Cleaner log.CleanerStats
@@ -48,6 +50,12 @@ type brokerFacts struct {
 
 	// RequestMemory is what requests hold of the memory credit, and its limit, in bytes.
 	RequestMemory, RequestMemoryLimit int64
+}
+
+// logDirFacts are the figures of one data directory.
+type logDirFacts struct {
+	Name    string
+	Offline bool
 }
 
 // logFacts are the figures of one partition's log.

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/internal/vfs"
@@ -23,54 +21,27 @@ const (
 
 // open brings up everything that serving needs, from the directory to the image.
 func (b *Broker) open(ctx context.Context, o Options) error {
-	store, err := log.OpenStore(o.FS, o.Dir, b.storeOptions(o))
-	if err != nil {
-		return fmt.Errorf("open the data directory: %w", err)
-	}
-	b.store = store
-	if err := b.identify(o); err != nil {
+	if err := b.openDirs(o); err != nil {
 		return err
 	}
-	b.parts = newPartitions(store, b.topicLogConfig, b.image)
+	b.placer = newPlacer(b)
+	b.parts = newPartitions(b.dirs, b.topicLogConfig, b.image, b.placer.opened)
 	if err := b.openMetadata(ctx, o); err != nil {
 		return err
+	}
+	if err := b.dirs.Begin(); err != nil {
+		return fmt.Errorf("open the data directories: %w", err)
 	}
 	b.groups = newGroups(b, groupOptions(o.Config, b.newID))
 	b.producerIDs = newProducerIDs(b.reserveProducerIDs)
 	b.wg.Go(b.reap)
-	b.wg.Go(b.watchStore)
-	b.wg.Go(func() { b.snapshots.run(b.life) })
-	return nil
-}
-
-// identify reads who this directory belongs to, or gives a new one its identity.
-func (b *Broker) identify(o Options) error {
-	path := filepath.Join(o.Dir, metaPropertiesFile)
-	text, err := readFile(o.FS, path)
-	if errors.Is(err, fs.ErrNotExist) {
-		p := metadata.MetaProperties{ClusterID: metadata.UUIDString(b.newID()), NodeID: b.nodeID, DirectoryID: b.newID()}
-		b.clusterID, b.dirID = p.ClusterID, p.DirectoryID
-		if err := b.format(o, p.DirectoryID); err != nil {
-			return err
+	b.wg.Go(b.placer.run)
+	for _, r := range b.dirs.Directories() {
+		if r.Err() == nil {
+			b.wg.Go(func() { b.watchDirectory(r) })
 		}
-		return writeFile(o.FS, path, p.Format(time.Now()))
 	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	p, err := metadata.ParseMetaProperties(text)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	if p.NodeID != b.nodeID {
-		return fmt.Errorf("%s says node.id=%d, but the configuration says %d: use the node's own data directory or set node.id=%d", path, p.NodeID, b.nodeID, p.NodeID)
-	}
-	b.clusterID, b.dirID = p.ClusterID, p.DirectoryID
-	if b.dirID == [16]byte{} {
-		p.DirectoryID = b.newID()
-		b.dirID = p.DirectoryID
-		return writeFile(o.FS, path, p.Format(time.Now()))
-	}
+	b.wg.Go(func() { b.snapshots.run(b.life) })
 	return nil
 }
 
@@ -80,7 +51,7 @@ func (b *Broker) openMetadata(ctx context.Context, o Options) error {
 	if err := prepareMetadataDir(o); err != nil {
 		return err
 	}
-	l, err := b.store.Open(metadata.ClusterMetadataTopic, 0, metadata.ClusterMetadataTopicID, metadataLogConfig(o.Config))
+	l, err := b.dirs.OpenMetadata(metadata.ClusterMetadataTopic, metadata.ClusterMetadataTopicID, metadataLogConfig(o.Config))
 	if err != nil {
 		return fmt.Errorf("open the metadata log: %w", err)
 	}
@@ -135,9 +106,10 @@ func (b *Broker) shardOptions() metadata.ShardOptions {
 
 // registration is this start of the node as the metadata log records it.
 func (b *Broker) registration() metadata.RegisterBroker {
+	directories, offline := b.dirIDs()
 	r := metadata.RegisterBroker{
 		Incarnation: metadata.RandomUUID(b.newID()), ControllerIncarnation: metadata.RandomUUID(b.newID()),
-		Epoch: b.metaLog.Offsets().End, Rack: b.rack, Directories: [][16]byte{b.dirID}, Clean: b.store.Clean(),
+		Epoch: b.metaLog.Offsets().End, Rack: b.rack, Directories: directories, Cordoned: b.cordonedIDs(), SomeOffline: offline, Clean: b.dirs.Clean(),
 	}
 	for _, l := range b.static.Listeners() {
 		ep := metadata.Endpoint{Name: l.Name, Host: l.AdvertisedHost, Port: uint16(l.AdvertisedPort)}

@@ -1,9 +1,13 @@
 package broker
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/metadata"
@@ -16,12 +20,17 @@ type partitionKey struct {
 	partition int32
 }
 
+func (k partitionKey) compare(o partitionKey) int {
+	return cmp.Or(bytes.Compare(k.topic[:], o.topic[:]), cmp.Compare(k.partition, o.partition))
+}
+
 // partitions holds the open logs of this broker. A log is opened at its first
 // use, or by the opener that walks all of them after start.
 type partitions struct {
-	store *log.Store
-	view  func(t *metadata.Topic) log.Config
-	now   func() *metadata.Image
+	dirs   *log.Dirs
+	view   func(t *metadata.Topic) log.Config
+	now    func() *metadata.Image
+	opened func(*metadata.Topic, *log.Log) // told of each log that was opened
 
 	mu     sync.RWMutex
 	byKey  map[partitionKey]*openLog
@@ -38,13 +47,15 @@ type openLog struct {
 
 var errClosing = errors.New("the broker is stopping")
 
-func newPartitions(store *log.Store, view func(*metadata.Topic) log.Config, now func() *metadata.Image) *partitions {
-	return &partitions{store: store, view: view, now: now, byKey: map[partitionKey]*openLog{}}
+func newPartitions(dirs *log.Dirs, view func(*metadata.Topic) log.Config, now func() *metadata.Image, opened func(*metadata.Topic, *log.Log)) *partitions {
+	return &partitions{dirs: dirs, view: view, now: now, opened: opened, byKey: map[partitionKey]*openLog{}}
 }
 
 // get returns the log of one partition of t, opening it if need be. Opening
 // may have to recover the log, so it can take as long as reading its tail.
-// The error is a storage error; a failed opening is tried again by the next caller.
+// The error is a storage error, also for a log that is open in a directory that has
+// failed; a failed opening is tried again by the next caller. A partition that had no
+// leader when this broker started is not this broker's.
 func (p *partitions) get(t *metadata.Topic, index int32) (*log.Log, error) {
 	key := partitionKey{t.ID, index}
 	p.mu.RLock()
@@ -54,7 +65,24 @@ func (p *partitions) get(t *metadata.Topic, index int32) (*log.Log, error) {
 		o = p.open(key, t)
 	}
 	<-o.ready
+	if o.err == nil {
+		if err := o.l.Offline(); err != nil {
+			return nil, err
+		}
+	}
 	return o.l, o.err
+}
+
+// replace puts another log in the place of one that was moved to another directory.
+func (p *partitions) replace(from, to *log.Log) {
+	ready := make(chan struct{})
+	close(ready)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := partitionKey{from.TopicID(), from.Partition()}
+	if o := p.byKey[key]; o != nil && o.l == from {
+		p.byKey[key] = &openLog{ready: ready, l: to}
+	}
 }
 
 func (p *partitions) open(key partitionKey, t *metadata.Topic) *openLog {
@@ -73,12 +101,18 @@ func (p *partitions) open(key partitionKey, t *metadata.Topic) *openLog {
 	p.byKey[key] = o
 	p.mu.Unlock()
 
-	o.l, o.err = p.store.Open(t.Name, key.partition, t.ID, p.view(t))
+	o.l, o.err = p.dirs.Open(t.Name, key.partition, t.ID, p.view(t))
+	if errors.Is(o.err, log.ErrOffline) && t.Partitions[key.partition].Leader == metadata.NoLeader {
+		o.err = kerr.NotLeaderForPartition
+	}
 	if o.err != nil {
 		o.err = fmt.Errorf("open %s-%d: %w", t.Name, key.partition, o.err)
 		p.mu.Lock()
 		delete(p.byKey, key)
 		p.mu.Unlock()
+	}
+	if o.l != nil {
+		p.opened(t, o.l)
 	}
 	close(o.ready)
 	// The settings may have changed since the caller looked at the topic. From here on
@@ -122,7 +156,7 @@ func (p *partitions) remove(t *metadata.Topic) error {
 		if o != nil {
 			<-o.ready
 		}
-		if err := p.store.Remove(t.Name, key.partition, t.ID); err != nil {
+		if err := p.dirs.Remove(t.Name, key.partition, t.ID); err != nil {
 			all = errors.Join(all, fmt.Errorf("delete %s-%d: %w", t.Name, key.partition, err))
 		}
 	}

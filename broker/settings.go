@@ -6,7 +6,6 @@ import (
 
 	"github.com/rotpeter/rotpeter/config"
 	"github.com/rotpeter/rotpeter/coordinator/group"
-	"github.com/rotpeter/rotpeter/internal/vfs"
 	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/log/batch"
 	"github.com/rotpeter/rotpeter/metadata"
@@ -86,7 +85,6 @@ func logConfig(v config.TopicView) log.Config {
 // storeOptions are the settings of the data directory.
 func (b *Broker) storeOptions(o Options) log.Options {
 	c := o.Config
-	sync := c.Text("rotpeter.syncfs")
 	return log.Options{
 		Log: b.log, NewID: o.NewID,
 		Random: func() int64 { return int64(uint32(o.Random())) },
@@ -94,7 +92,6 @@ func (b *Broker) storeOptions(o Options) log.Options {
 			im := b.image()
 			return im != nil && im.TopicByID(id) != nil
 		},
-		SyncFS:                  sync == "always" || sync == "auto" && vfs.IsMount(o.FS, o.Dir),
 		InitialDelay:            millis(c.Int("log.initial.task.delay.ms")),
 		RetentionCheck:          millis(c.Int("log.retention.check.interval.ms")),
 		Checkpoint:              millis(c.Int("log.flush.offset.checkpoint.interval.ms")),

@@ -80,8 +80,8 @@ func TestDefaultsOfOneNode(t *testing.T) {
 	if len(l) != 1 || l[0] != want {
 		t.Errorf("listeners %+v", l)
 	}
-	if c.NodeID() != 1 || c.LogDir() != "data" || c.Text("rotpeter.acks.all") != "disk" || c.Text("rotpeter.http.listener") != "localhost:9644" {
-		t.Errorf("node %d, dir %s, acks %s", c.NodeID(), c.LogDir(), c.Text("rotpeter.acks.all"))
+	if c.NodeID() != 1 || c.LogDirs()[0] != "data" || c.Text("rotpeter.acks.all") != "disk" || c.Text("rotpeter.http.listener") != "localhost:9644" {
+		t.Errorf("node %d, dir %s, acks %s", c.NodeID(), c.LogDirs()[0], c.Text("rotpeter.acks.all"))
 	}
 	if c.Int("offsets.topic.replication.factor") != 1 || c.Int("default.replication.factor") != 1 {
 		t.Error("one node has one replica")
@@ -111,11 +111,11 @@ func TestLaterSourceWins(t *testing.T) {
 
 func TestAliasesReplacePreset(t *testing.T) {
 	c := mustLoad(t, set("log.dir=/d", "broker.id=7"))
-	if c.LogDir() != "/d" || c.NodeID() != 7 {
-		t.Errorf("dir %s, node %d", c.LogDir(), c.NodeID())
+	if c.LogDirs()[0] != "/d" || c.NodeID() != 7 {
+		t.Errorf("dir %s, node %d", c.LogDirs()[0], c.NodeID())
 	}
-	if c := mustLoad(t, set("log.dir=/d", "log.dirs=/e")); c.LogDir() != "/e" {
-		t.Errorf("dir %s", c.LogDir())
+	if c := mustLoad(t, set("log.dir=/d", "log.dirs=/e")); c.LogDirs()[0] != "/e" {
+		t.Errorf("dir %s", c.LogDirs()[0])
 	}
 }
 

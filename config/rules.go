@@ -54,25 +54,28 @@ func (c *Config) identityRules() []rule {
 const mebibyte = 1 << 20
 
 func (c *Config) logRules() []rule {
-	dirs := c.logDirs()
 	retention := c.familyMillis(retentionNames)
 	threads := c.Int("log.cleaner.threads")
-	missing := slices.DeleteFunc(c.Strings("cordoned.log.dirs"), func(d string) bool { return d == "*" || slices.Contains(dirs, d) })
 	return []rule{
-		{"log.dirs", len(dirs) == 1,
-			fmt.Sprintf("log.dirs names %d directories; exactly one is supported: put one large volume under it", len(dirs))},
 		{"log.roll.ms", c.familyMillis(rollNames) >= 1, "log.roll.ms must be greater than or equal to 1"},
 		{"log.roll.jitter.ms", c.familyMillis(jitterNames) >= 0, "log.roll.jitter.ms must be greater than or equal to 0"},
 		{"log.retention.ms", retention != 0, "log.retention.ms must be unlimited (-1) or, greater than or equal to 1"},
 		{"log.cleaner.dedupe.buffer.size", threads == 0 || c.Int("log.cleaner.dedupe.buffer.size")/threads > mebibyte,
 			"log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread."},
-		{"cordoned.log.dirs", len(missing) == 0,
-			"All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing entries : " + strings.Join(missing, ", ")},
+		c.cordonRule(c.Strings("cordoned.log.dirs")),
 		{"replica.fetch.wait.max.ms", c.Int("replica.fetch.wait.max.ms") <= c.Int("replica.socket.timeout.ms"),
 			"replica.socket.timeout.ms should always be at least replica.fetch.wait.max.ms to prevent unnecessary socket timeouts"},
 		{"replica.fetch.wait.max.ms", c.Int("replica.fetch.wait.max.ms") <= c.Int("replica.lag.time.max.ms"),
 			"replica.fetch.wait.max.ms should always be less than or equal to replica.lag.time.max.ms to prevent frequent changes in ISR"},
 	}
+}
+
+// cordonRule holds cordoned.log.dirs against log.dirs.
+func (c *Config) cordonRule(cordoned []string) rule {
+	dirs := c.LogDirs()
+	missing := slices.DeleteFunc(slices.Clone(cordoned), func(d string) bool { return d == "*" || slices.Contains(dirs, d) })
+	return rule{"cordoned.log.dirs", len(missing) == 0,
+		"All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing entries : " + strings.Join(missing, ", ")}
 }
 
 func (c *Config) networkRules() []rule {

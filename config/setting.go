@@ -158,7 +158,7 @@ var (
 // Reasons why settings have no effect here, shared by rows.
 const (
 	oneNode       = "one node has no replicas to fetch, no leaders to elect and no other broker to talk to"
-	onedir        = "there is one data directory"
+	movequota     = "moves pause after each piece for as long as it takes at the allowed rate; nothing is sampled"
 	threads       = "the Go runtime schedules the work; there is no pool of threads to size"
 	lz4Levels     = "levels above 9 compress as 9 does"
 	zstdLevels    = "the encoder has four levels; the nearest is taken"
@@ -175,7 +175,6 @@ const (
 	buffers       = "write buffers are not kept by size"
 	noop          = "an idle controller writes nothing"
 	jmx           = "metrics are served in Prometheus format at /metrics"
-	metadir       = "the metadata log lives in the data directory"
 	telemetry     = "client metrics are not collected yet"
 	quota         = "quotas are not enforced yet"
 	txn           = "transactions are not served yet"

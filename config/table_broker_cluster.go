@@ -43,7 +43,7 @@ var replicationSettings = []Setting{
 	{Name: "follower.replication.throttled.rate", Type: Long, Default: "9223372036854775807", Check: atLeast(0), Mode: ClusterWide, DynamicOnly: true,
 		Effect: none(oneNode), Doc: "Bytes per second fetched for throttled replicas. Dynamic only."},
 	{Name: "replica.alter.log.dirs.io.max.bytes.per.second", Type: Long, Default: "9223372036854775807", Check: atLeast(0), Mode: ClusterWide, DynamicOnly: true,
-		Effect: none(onedir), Doc: "Bytes per second spent on moving replicas between data directories. Dynamic only."},
+		Effect: works, Doc: "Bytes per second spent on moving replicas between data directories. Dynamic only."},
 }
 
 // kraftSettings are settings of the metadata quorum (KRaftConfigs, QuorumConfig, MetadataLogConfig).
@@ -73,7 +73,7 @@ var kraftSettings = []Setting{
 	{Name: "metadata.log.max.snapshot.interval.ms", Type: Long, Default: "3600000", Check: atLeast(0),
 		Effect: works, Doc: "Time after which a metadata snapshot is made if anything changed."},
 	{Name: "metadata.log.dir", Type: String, NoDefault: true,
-		Effect: none(metadir), Doc: "Directory of the metadata log; the first of log.dirs when not set."},
+		Effect: works, Doc: "Directory of the metadata log; the first of log.dirs when not set."},
 	{Name: "metadata.log.segment.bytes", Type: Int, Default: "1073741824", Check: atLeast(8388608),
 		Effect: works, Doc: "Size at which a segment of the metadata log is closed."},
 	{Name: "metadata.log.segment.ms", Type: Long, Default: "604800000",
@@ -135,7 +135,7 @@ var metricsSettings = []Setting{
 	{Name: "replication.quota.window.num", Type: Int, Default: "11", Check: atLeast(1),
 		Effect: none(oneNode), Doc: "Samples kept for replication quotas."},
 	{Name: "alter.log.dirs.replication.quota.window.num", Type: Int, Default: "11", Check: atLeast(1),
-		Effect: none(onedir), Doc: "Samples kept for the quota on moves between data directories."},
+		Effect: none(movequota), Doc: "Samples kept for the quota on moves between data directories."},
 	{Name: "controller.quota.window.num", Type: Int, Default: "11", Check: atLeast(1),
 		Effect: none(quota), Doc: "Samples kept for quotas on metadata changes."},
 	{Name: "quota.window.size.seconds", Type: Int, Default: "1", Check: atLeast(1),
@@ -143,7 +143,7 @@ var metricsSettings = []Setting{
 	{Name: "replication.quota.window.size.seconds", Type: Int, Default: "1", Check: atLeast(1),
 		Effect: none(oneNode), Doc: "Length of one sample of replication quotas."},
 	{Name: "alter.log.dirs.replication.quota.window.size.seconds", Type: Int, Default: "1", Check: atLeast(1),
-		Effect: none(onedir), Doc: "Length of one sample of the quota on moves between data directories."},
+		Effect: none(movequota), Doc: "Length of one sample of the quota on moves between data directories."},
 	{Name: "controller.quota.window.size.seconds", Type: Int, Default: "1", Check: atLeast(1),
 		Effect: none(quota), Doc: "Length of one sample of quotas on metadata changes."},
 	{Name: "client.quota.callback.class", Type: Class, NoDefault: true,

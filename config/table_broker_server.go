@@ -9,7 +9,7 @@ var serverSettings = []Setting{
 	{Name: "num.io.threads", Type: Int, Default: "8", Check: atLeast(1), Mode: ClusterWide,
 		Effect: none(threads), Doc: "Threads that carry out requests."},
 	{Name: "num.replica.alter.log.dirs.threads", Type: Int, NoDefault: true,
-		Effect: none(onedir), Doc: "Threads that move replicas between log directories."},
+		Effect: none("one goroutine moves all replicas, a piece of each in turn"), Doc: "Threads that move replicas between log directories."},
 	{Name: "background.threads", Type: Int, Default: "10", Check: atLeast(1), Mode: ClusterWide,
 		Effect: none(threads), Doc: "Threads for housekeeping work."},
 	{Name: "request.timeout.ms", Type: Int, Default: "30000",

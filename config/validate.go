@@ -171,6 +171,15 @@ func (c *Config) ValidateBroker(settings map[string]string, cluster bool) error 
 	if cluster && len(perBroker) > 0 {
 		return &RequestError{"Cannot update these configs at default cluster level, broker id must be specified: " + javaSet(perBroker)}
 	}
+	if text, ok := settings["cordoned.log.dirs"]; ok {
+		dirs, err := row(Broker, "cordoned.log.dirs").parse(text)
+		if err != nil {
+			return err
+		}
+		if r := c.cordonRule(dirs.([]string)); !r.ok {
+			return &RequestError{"requirement failed: " + r.why}
+		}
+	}
 	return nil
 }
 

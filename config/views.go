@@ -14,10 +14,17 @@ const (
 // NodeID is this node's id, 0 or more.
 func (c *Config) NodeID() int32 { return int32(c.Int("node.id")) }
 
-// LogDir is the data directory, as it was written.
-func (c *Config) LogDir() string { return c.logDirs()[0] }
+// MetadataLogDir is the directory of the metadata log, as it was written:
+// metadata.log.dir, or the first of LogDirs.
+func (c *Config) MetadataLogDir() string {
+	if dir := c.Text("metadata.log.dir"); dir != "" {
+		return dir
+	}
+	return c.LogDirs()[0]
+}
 
-func (c *Config) logDirs() []string {
+// LogDirs are the data directories, as they were written; at least one.
+func (c *Config) LogDirs() []string {
 	if dirs := c.Strings("log.dirs"); dirs != nil {
 		return dirs
 	}

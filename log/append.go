@@ -83,7 +83,7 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 	if err != nil {
 		return Appended{}, err
 	}
-	l.mu.Lock()
+	l = l.lockForChange()
 	err = l.appendLocked(millis(now), in, &o, c, &out)
 	durable := o.Durable || l.unflushed >= c.FlushMessages
 	if err == nil && durable && out.Last >= l.durable {
@@ -241,17 +241,20 @@ const maxRelativeOffset = 1<<31 - 1
 
 // startSegmentLocked makes the end of the log the base of a new active segment.
 func (l *Log) startSegmentLocked(nowMillis int64, c *Config) *segment {
-	end := l.marks.load().End
+	return l.startSegmentAtLocked(l.marks.load().End, nowMillis, c)
+}
+
+func (l *Log) startSegmentAtLocked(base, nowMillis int64, c *Config) *segment {
 	old := l.active()
 	old.sealLocked()
-	g := l.newSegment(end, nowMillis)
+	g := l.newSegment(base, nowMillis)
 	g.jitter = l.store.jitter(c)
 	all := *l.segments.Load()
 	if old.size.Load() == 0 && !old.exists { // nothing was ever in it
 		all = all[:len(all)-1]
 	}
 	l.setSegments(append(all[:len(all):len(all)], g))
-	l.snapshots = append(l.snapshots, pendingSnapshot{end, l.producers.snapshot()})
+	l.snapshots = append(l.snapshots, pendingSnapshot{base, l.producers.snapshot()})
 	l.store.kick(l)
 	return g
 }
@@ -261,7 +264,7 @@ func (l *Log) startSegmentLocked(nowMillis int64, c *Config) *segment {
 func (l *Log) writeLocked(g *segment, in []incoming, bytes int, c *Config) error {
 	f, err := l.createLocked(g)
 	if err != nil {
-		return worldly("create segment "+offsetName(g.base)+" of "+l.at.String(), err)
+		return l.unwritten("create segment "+offsetName(g.base)+" of "+l.at.String(), err)
 	}
 	defer f.release()
 	pos := g.size.Load()
@@ -284,7 +287,7 @@ func (l *Log) writeLocked(g *segment, in []incoming, bytes int, c *Config) error
 	if undo := f.Truncate(pos); undo != nil {
 		l.broken = worldly("undo a failed append to "+l.at.String(), undo)
 	}
-	return worldly(fmt.Sprintf("append %d bytes at %d of %s", bytes, pos, f.Name()), err)
+	return l.unwritten(fmt.Sprintf("append %d bytes at %d of %s", bytes, pos, f.Name()), err)
 }
 
 // createLocked opens the segment's file, making it and the directory at the first append.

@@ -217,7 +217,7 @@ func (c *cleaner) fail(l *Log, err error) {
 	}
 }
 
-// errStopped ends a cleaning because the store closes or the log is removed.
+// errStopped ends a cleaning because the store closes, or the log is removed or moves.
 var errStopped = errors.New("compaction was stopped")
 
 // stopped tells whether the cleaning of a log should end.
@@ -227,7 +227,7 @@ func (c *cleaner) stopped(l *Log) error {
 		return errStopped
 	default:
 	}
-	if l.deleted.Load() || c.s.Err() != nil {
+	if l.deleted.Load() || l.moving.Load() || c.s.Err() != nil {
 		return errStopped
 	}
 	return nil
@@ -288,7 +288,7 @@ func (l *Log) dirt(nowMillis int64) (dirt, error) {
 	c := l.config.Load()
 	d := dirt{l: l}
 	all := *l.segments.Load()
-	if !c.Compact || len(all) < 2 || l.damage.Load() != nil {
+	if !c.Compact || len(all) < 2 || l.damage.Load() != nil || l.moving.Load() {
 		return d, nil
 	}
 	o := l.marks.load()

@@ -1,5 +1,5 @@
 // Package log keeps partitions on disk in Kafka's own files: a Store is a data
-// directory, a Log one partition in it.
+// directory, a Log one partition in it, and Dirs several directories.
 //
 //	<topic>-<partition>/00000000000000000000.log       batches, as clients sent them
 //	                    00000000000000000000.index     offset -> position, sparse
@@ -12,6 +12,7 @@
 //	replication-offset-checkpoint                      high watermarks, for Kafka
 //	cleaner-offset-checkpoint                          compacted up to there
 //	.kafka_cleanshutdown, .lock
+//	<topic>-<partition>.<32 hex digits>-future         a copy that is to take a log's place
 //
 // # Writing
 //
@@ -39,5 +40,13 @@
 // The marker of a clean stop is removed before anything is written, and believed
 // for a log only if the end of its last segment reads well.
 //
-// An error of a sync takes the directory out of service for good: Store.Failed.
+// An error of a sync, or of a write but for a full disk, takes the directory out of
+// service for good: Store.Failed.
+//
+// # Several directories
+//
+// Dirs decides in which directory a partition is (dirs.go), moves logs between
+// directories while they are in use (move.go has the order of things and why it
+// survives, mover.go the goroutine), and ends at a start what a crash left of that
+// (dirs_start.go). Which directory a partition is in is recorded by whoever owns Dirs.
 package log

@@ -20,7 +20,10 @@ func (l *Log) keep()   { l.keeping <- struct{}{} }
 func (l *Log) unkeep() { <-l.keeping }
 
 func (l *Log) finishSealed() error {
-	if l.Err() != nil || l.deleted.Load() {
+	l.mu.Lock()
+	onDisk := l.onDisk
+	l.mu.Unlock()
+	if l.Err() != nil || l.deleted.Load() || !onDisk {
 		return nil
 	}
 	all := *l.segments.Load()

@@ -25,36 +25,54 @@ type found struct {
 
 // load makes the log of a place from its directory, or an empty one without any.
 func (s *Store) load(p place, id [16]byte, c Config) (*Log, error) {
-	l := &Log{store: s, at: p, id: id, keeping: make(chan struct{}, 1)}
-	l.config.Store(&c)
 	dir := partitionDir(s.dir, p)
-	l.dir.Store(&dir)
-	l.producers = newProducers()
-	l.lastSnap, l.oddSnap, l.tidy = -1, -1, -1
+	l := s.newLog(p, dir, id, &c)
 	f, err := s.survey(p, id, &c)
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now().UnixMilli()
 	if f == nil {
-		l.begin(0, now)
+		l.begin(0, time.Now().UnixMilli())
 		return l, s.forget(p)
 	}
+	if err := l.loadFrom(f); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// newLog makes a log without anything in it.
+func (s *Store) newLog(p place, dir string, id [16]byte, c *Config) *Log {
+	l := &Log{store: s, at: p, id: id, keeping: make(chan struct{}, 1), watchers: new(watchers)}
+	l.config.Store(c)
+	l.dir.Store(&dir)
+	l.producers = newProducers()
+	l.lastSnap, l.oddSnap, l.tidy = -1, -1, -1
+	return l
+}
+
+// loadFrom brings a new log up from what its directory holds.
+func (l *Log) loadFrom(f *found) error {
+	s, p := l.store, l.at
 	l.onDisk = true
+	if len(f.bases) == 0 {
+		// It may be what a failed first append left: nobody synced it.
+		l.rootUnsafe, l.idUnsafe, l.names = true, true, 1
+	}
 	if s.suspect {
-		if err := writeFile(s.fs, filepath.Join(dir, metadataFile), formatMetadata(id), true); err != nil {
-			return nil, worldly("write "+metadataFile, err)
+		if err := writeFile(s.fs, filepath.Join(l.path(), metadataFile), formatMetadata(l.id), true); err != nil {
+			return worldly("write "+metadataFile, err)
 		}
 	}
 	s.mu.Lock()
-	r := loading{l: l, s: s, f: f, c: &c, point: s.points.recovery[p], start: s.points.start[p], high: s.points.high[p], now: now}
+	r := loading{l: l, s: s, f: f, c: l.config.Load(), point: s.points.recovery[p], start: s.points.start[p], high: s.points.high[p], now: time.Now().UnixMilli()}
 	l.cleaned = s.points.cleaned[p]
 	s.mu.Unlock()
 	l.pointSaved = r.point
 	if err := r.run(); err != nil {
-		return nil, fmt.Errorf("recover %s: %w", p, err)
+		return fmt.Errorf("recover %s: %w", p, err)
 	}
-	return l, nil
+	return nil
 }
 
 // begin makes the log empty at an offset.

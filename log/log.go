@@ -29,7 +29,7 @@ type Log struct {
 	segments atomic.Pointer[[]*segment] // by base; at least one; the last is active
 	epochs   atomic.Pointer[epochs]
 	marks    marks
-	watchers watchers
+	watchers *watchers
 	dir      atomic.Pointer[string] // it moves when the log is deleted
 
 	// damage is set when durable data was found broken: no appends, and nothing is
@@ -37,6 +37,7 @@ type Log struct {
 	damage atomic.Pointer[damage]
 
 	deleted atomic.Bool   // removed from the store
+	moving  atomic.Bool   // it is being copied to another directory: its segments are not to be rewritten
 	keeping chan struct{} // whoever holds its one token works on the directory's files
 
 	mu sync.Mutex
@@ -46,8 +47,10 @@ type Log struct {
 // logState is what Log.mu guards.
 type logState struct {
 	closed    bool
-	broken    error // a failed write that could not be undone
-	onDisk    bool  // the directory exists
+	gate      chan struct{} // not nil: changes wait until it is closed, see move.go
+	successor *Log          // took the log's place in another directory
+	broken    error         // a failed write that could not be undone
+	onDisk    bool          // the directory exists
 	producers *producers
 	// unflushed counts records since the last flush, for flush.messages.
 	unflushed   int64
@@ -276,7 +279,7 @@ func (l *Log) DeleteBefore(offset int64) (start int64, err error) {
 	if err := l.store.Err(); err != nil {
 		return 0, err
 	}
-	l.mu.Lock()
+	l = l.lockForChange()
 	o := l.marks.load()
 	if offset == -1 {
 		offset = o.High

@@ -53,6 +53,20 @@ func placeOf(name string) (place, bool) {
 	return place{name[:i], int32(n)}, true
 }
 
+// futureOf reads the name of a directory that is to take a partition's place
+// (UnifiedLog.logFutureDirName).
+func futureOf(name string) (place, bool) {
+	rest, ok := strings.CutSuffix(name, futureDirSuffix)
+	i := len(rest) - hex.EncodedLen(16) - 1
+	if !ok || i < 0 || rest[i] != '.' {
+		return place{}, false
+	}
+	if _, err := hex.DecodeString(rest[i+1:]); err != nil {
+		return place{}, false
+	}
+	return placeOf(rest[:i])
+}
+
 // retiredName is the name of a partition directory that is out of use:
 // topic-partition.<32 hex digits><suffix> (LogFileUtils.logDirNameWithSuffixCap).
 func retiredName(p place, id [16]byte, suffix string) string {

@@ -77,6 +77,11 @@ func (l *Log) Read(from int64, maxBytes int, upTo Mark, first bool) (Chunk, erro
 		}
 		return err
 	})
+	if err != nil && l.deleted.Load() {
+		if to := l.movedTo(); to != nil {
+			return to.Read(from, maxBytes, upTo, first)
+		}
+	}
 	return c, err
 }
 

@@ -84,8 +84,12 @@ func (s *Store) removeUnopened(p place, id [16]byte) error {
 // retire renames the directory of a partition that is out of use. One to be deleted goes
 // after the delay.
 func (s *Store) retire(p place, suffix string, delayMillis int64) (to string, err error) {
+	return s.retireDir(p, partitionDir(s.dir, p), suffix, delayMillis)
+}
+
+func (s *Store) retireDir(p place, dir, suffix string, delayMillis int64) (to string, err error) {
 	to = filepath.Join(s.dir, retiredName(p, s.o.NewID(), suffix))
-	if err := s.fs.Rename(partitionDir(s.dir, p), to); err != nil {
+	if err := s.fs.Rename(dir, to); err != nil {
 		return "", worldly("rename the directory of "+p.String(), err)
 	}
 	s.mu.Lock()

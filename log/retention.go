@@ -112,7 +112,7 @@ func (l *Log) advanceOver(now time.Time) (below int64, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.damage.Load() != nil || !slices.Equal(*l.segments.Load(), all) {
+	if l.closed || l.gate != nil || l.damage.Load() != nil || !slices.Equal(*l.segments.Load(), all) {
 		return 0, nil // it rolled or was compacted meanwhile: the next time
 	}
 	o, c := l.marks.load(), l.config.Load()

@@ -20,6 +20,7 @@ type rig struct {
 	t     testing.TB
 	fs    vfs.FS
 	s     *Store
+	d     *Dirs // not nil: instead of s
 	c     Config
 	every time.Duration
 	lg    *slog.Logger
@@ -117,6 +118,9 @@ func (b *rig) ledger(topic string) *ledger {
 }
 
 func (b *rig) log(topic string) (*Log, error) {
+	if b.d != nil {
+		return b.d.Open(topic, 0, b.ledger(topic).id, b.c)
+	}
 	return b.s.Open(topic, 0, b.ledger(topic).id, b.c)
 }
 

@@ -78,6 +78,7 @@ type Store struct {
 	mu     sync.Mutex
 	closed bool
 	logs   map[place]*Log
+	future map[place]*Log          // copies that are to take a log's place, see move.go
 	busy   map[place]chan struct{} // being opened or removed
 	points checkpoints             // of logs that are not open or have no directory
 	stale  map[place]struct{}      // removed, and perhaps still in the checkpoints' files
@@ -104,7 +105,7 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	s := &Store{
 		fs: fsys, dir: dir, o: o, slog: o.Log,
 		failed: make(chan struct{}), saving: make(chan struct{}, 1),
-		logs: map[place]*Log{}, busy: map[place]chan struct{}{}, stale: map[place]struct{}{},
+		logs: map[place]*Log{}, future: map[place]*Log{}, busy: map[place]chan struct{}{}, stale: map[place]struct{}{},
 	}
 	if s.slog == nil {
 		s.slog = slog.New(slog.DiscardHandler)
@@ -399,12 +400,8 @@ func (s *Store) checkpoints() (c checkpoints, stale []place) {
 	s.mu.Lock()
 	c = checkpoints{maps.Clone(s.points.recovery), maps.Clone(s.points.start), maps.Clone(s.points.high), maps.Clone(s.points.cleaned)}
 	stale = slices.Collect(maps.Keys(s.stale))
-	all := make([]*Log, 0, len(s.logs))
-	for _, l := range s.logs {
-		all = append(all, l)
-	}
 	s.mu.Unlock()
-	for _, l := range all {
+	for _, l := range append(s.open(), s.openFuture()...) {
 		l.mu.Lock()
 		if l.onDisk {
 			o := l.marks.load()
@@ -473,7 +470,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	all := s.open()
+	all := append(s.open(), s.openFuture()...)
 	for _, l := range all {
 		l.mu.Lock()
 		l.closed = true
@@ -491,6 +488,28 @@ func (s *Store) Close() error {
 		}
 	}
 	return errors.Join(err, s.lock.Close())
+}
+
+// allOpened tells whether all logs in the directory were opened, after a stop that was not clean
+// (LogManager.loadLogsCompletedFlags).
+func (s *Store) allOpened() (bool, error) {
+	if s.clean {
+		return true, nil
+	}
+	entries, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return false, worldly("read the data directory", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		p, ok := placeOf(e.Name())
+		f, isFuture := futureOf(e.Name())
+		if e.IsDir() && (ok && s.logs[p] == nil || isFuture && s.future[f] == nil) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // finishAll makes everything durable and then says so. A directory that is out of service gets no marker.
@@ -513,6 +532,9 @@ func (s *Store) finishAll(all []*Log) error {
 	}
 	if err := s.saveAll(); err != nil {
 		return err
+	}
+	if whole, err := s.allOpened(); err != nil || !whole {
+		return err // what was never opened was never recovered
 	}
 	if s.suspect {
 		if err := s.fs.Remove(filepath.Join(s.dir, syncFailedFile)); err != nil {

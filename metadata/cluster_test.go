@@ -66,7 +66,7 @@ func TestSeveralBrokers(t *testing.T) {
 	}
 	n.apply(30, &UnregisterBrokerRecord{BrokerID: 2, BrokerEpoch: 5}, &BrokerRegistrationChangeRecord{BrokerID: 1, BrokerEpoch: 5, InControlledShutdown: 1})
 	r := n.ask(CreatePartitions{Topics: []MorePartitions{{Name: "two", Count: 6}}}).(PartitionsCreated).Topics[0]
-	if r.Code != 38 || *r.Message != "All brokers are currently fenced." {
+	if r.Code != 38 || *r.Message != "All brokers are currently fenced, or have all their log directories cordoned." {
 		t.Errorf("%+v", r)
 	}
 	n.checkLoad()

@@ -346,6 +346,7 @@ func (s *Shard) place(first, n int32, factor int16) (replicas [][]int32, why str
 	var active, fenced []int32
 	for _, b := range s.d.img.Brokers() {
 		switch {
+		case b.Cordoned():
 		case b.Active():
 			active = append(active, b.ID)
 		default:
@@ -356,7 +357,7 @@ func (s *Shard) place(first, n int32, factor int16) (replicas [][]int32, why str
 		return nil, fmt.Sprintf("Invalid replication factor %d: the replication factor must be positive.", factor)
 	}
 	if len(active) == 0 {
-		return nil, "All brokers are currently fenced."
+		return nil, "All brokers are currently fenced, or have all their log directories cordoned."
 	}
 	if total := len(active) + len(fenced); int(factor) > total {
 		return nil, fmt.Sprintf("The target replication factor of %d cannot be reached because only %d broker(s) are registered "+

@@ -107,7 +107,12 @@ type RegisterBroker struct {
 	Endpoints           []Endpoint // advertised, one for each listener of clients
 	ControllerEndpoints []Endpoint
 	Rack                *string
-	Directories         [][16]byte // ids of the log directories
+	Directories         [][16]byte // ids of the log directories in service
+	Cordoned            [][16]byte // of which get no new partitions (KIP-1066)
+
+	// SomeOffline: there is a directory out of service. A partition that is recorded to be in
+	// none of Directories has no leader then; else it is made anew.
+	SomeOffline bool
 
 	// Clean says that the previous run ended in order: nothing that was acked is
 	// missing in any log. Otherwise the leader epoch of every partition is raised,
@@ -142,24 +147,35 @@ func (s *Shard) registerBroker(e coordinator.Event, r RegisterBroker) coordinato
 		EndPoints: r.Endpoints, Features: ranges, Rack: r.Rack, Fenced: true,
 	}
 	if level >= levelDirectoryAssignment {
-		register.LogDirs = r.Directories
+		register.LogDirs = sortedIDs(r.Directories)
+	}
+	if level >= levelCordonedDirectories && len(r.Cordoned) > 0 {
+		register.CordonedLogDirs = sortedIDs(r.Cordoned)
 	}
 	ms = append(ms, register, &BrokerRegistrationChangeRecord{BrokerID: s.o.NodeID, BrokerEpoch: epoch, Fenced: changeUnfence})
-	elections := s.elections(!r.Clean)
+	elections := s.elections(&r)
 	ms = s.transaction("Broker registration", append(ms, elections...))
 	return s.result(e, ms, Registered{Epoch: epoch, Elected: len(elections)})
 }
 
 // elections returns the changes that make this node the leader of all partitions
-// it has a replica of. A partition that it leads already changes only if raise is
-// set or a recovery is to be declared over. There is no other copy to prefer, so a
-// node that is neither in the ISR nor an eligible leader is elected as well.
-func (s *Shard) elections(raise bool) []Message {
+// it has a replica of in a directory in service. A partition that it leads already
+// changes only if the last stop was not clean or a recovery is to be declared over.
+// There is no other copy to prefer, so a node that is neither in the ISR nor an
+// eligible leader is elected as well.
+func (s *Shard) elections(r *RegisterBroker) []Message {
 	var ms []Message
+	raise, dirs := !r.Clean, &Broker{Directories: r.Directories}
 	for t := range s.d.img.All() {
 		for i := range t.Partitions {
 			p := &t.Partitions[i]
 			if !slices.Contains(p.Replicas, s.o.NodeID) {
+				continue
+			}
+			if r.SomeOffline && !dirs.HasDirectory(p.Directory(s.o.NodeID)) {
+				if m := s.withoutLeader(t, p); m != nil {
+					ms = append(ms, m)
+				}
 				continue
 			}
 			if p.Leader == s.o.NodeID && !raise && !p.Recovering {

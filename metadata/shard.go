@@ -169,6 +169,12 @@ func (s *Shard) Handle(_ time.Time, e coordinator.Event) coordinator.Result {
 		return s.bootstrap(e, body)
 	case RegisterBroker:
 		return s.registerBroker(e, body)
+	case AssignDirectories:
+		return s.assignDirectories(e, body)
+	case CordonDirectories:
+		return s.cordonDirectories(e, body)
+	case DirectoriesOffline:
+		return s.directoriesOffline(e, body)
 	case FenceBroker:
 		return s.fenceBroker(e)
 	case CreateTopics:

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rotpeter/rotpeter/broker"
@@ -48,7 +49,7 @@ func serve(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 }
 
 func serveConfig(ctx context.Context, c *settings, log *slog.Logger, stdout io.Writer) error {
-	dir, remove, err := dataDir(c)
+	dir, dirs, remove, err := dataDirs(c)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func serveConfig(ctx context.Context, c *settings, log *slog.Logger, stdout io.W
 		log.Info("a setting has no effect here", "setting", w)
 	}
 	o := broker.Options{
-		Config: c.Config, FS: vfs.OS(), Dir: dir, Log: log, Version: version,
+		Config: c.Config, FS: vfs.OS(), Dir: dir, LogDirs: dirs, Log: log, Version: version,
 		NewID: func() (id [16]byte) {
 			rand.Read(id[:])
 			id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a UUID of version 4, as Kafka's
@@ -79,7 +80,7 @@ func serveConfig(ctx context.Context, c *settings, log *slog.Logger, stdout io.W
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "rotpeter ready kafka=%s http=%s data=%s\n", o.Listeners[0].Net.Addr(), orNone(b.HTTPAddr()), dir)
+	fmt.Fprintf(stdout, "rotpeter ready kafka=%s http=%s data=%s\n", o.Listeners[0].Net.Addr(), orNone(b.HTTPAddr()), strings.Join(dirs, ","))
 	var failure error
 	select {
 	case <-ctx.Done():
@@ -99,17 +100,25 @@ func orNone(s string) string {
 	return s
 }
 
-// dataDir finds the data directory; --dev makes one that is removed at the end.
-func dataDir(c *settings) (dir string, remove func(), err error) {
+// dataDirs finds the directory of the metadata log and those of partitions; --dev
+// makes one that is removed at the end.
+func dataDirs(c *settings) (metadata string, dirs []string, remove func(), err error) {
 	if c.temporary {
-		dir, err = os.MkdirTemp("", "rotpeter-")
+		dir, err := os.MkdirTemp("", "rotpeter-")
 		if err != nil {
-			return "", nil, fmt.Errorf("make a temporary data directory: %w", err)
+			return "", nil, nil, fmt.Errorf("make a temporary data directory: %w", err)
 		}
-		return dir, func() { os.RemoveAll(dir) }, nil
+		return dir, []string{dir}, func() { os.RemoveAll(dir) }, nil
 	}
-	dir, err = filepath.Abs(c.LogDir())
-	return dir, func() {}, err
+	for _, name := range c.LogDirs() {
+		dir, err := filepath.Abs(name)
+		if err != nil {
+			return "", nil, nil, err
+		}
+		dirs = append(dirs, dir)
+	}
+	metadata, err = filepath.Abs(c.MetadataLogDir())
+	return metadata, dirs, func() {}, err
 }
 
 // listen opens the sockets that the configuration names.

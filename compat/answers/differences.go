@@ -9,6 +9,8 @@ import (
 // unordered are the lists whose order means nothing in Kafka: it is that of a
 // hash table, or random. They are shown sorted, for both brokers.
 var unordered = map[string]bool{
+	"AlterReplicaLogDirs Topics":             true,
+	"AlterReplicaLogDirs Topics.Partitions":  true,
 	"Produce Topics":                         true,
 	"Produce Topics.Partitions":              true,
 	"Metadata Topics":                        true,

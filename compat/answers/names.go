@@ -17,6 +17,7 @@ import (
 type names struct {
 	port    int32
 	cluster string
+	dir     string            // the broker's log directory
 	start   time.Time         // what now means in requests
 	words   map[string]string // kind + raw value -> word
 	values  map[string]string // word -> raw value
@@ -33,8 +34,8 @@ const (
 	kindTime     = "time"
 )
 
-func newNames(port int32, cluster string, start time.Time) *names {
-	return &names{port: port, cluster: cluster, start: start,
+func newNames(port int32, cluster, dir string, start time.Time) *names {
+	return &names{port: port, cluster: cluster, dir: dir, start: start,
 		words: map[string]string{}, values: map[string]string{}, count: map[string]int{}}
 }
 
@@ -63,8 +64,11 @@ func (n *names) literal(kind, value, written string) {
 func (n *names) resolve(s string) (string, error) {
 	var err error
 	return wordPattern.ReplaceAllStringFunc(s, func(w string) string {
-		if w == "<cluster>" {
+		switch w {
+		case "<cluster>":
 			return n.cluster
+		case "<dir>":
+			return n.dir
 		}
 		v, ok := n.values[w]
 		if !ok {
@@ -117,7 +121,7 @@ func (n *names) topicID(s string) (id [16]byte, err error) {
 }
 
 var (
-	wordPattern  = regexp.MustCompile(`<(?:uuid|topic|producer|session)-[0-9]+>|<cluster>`)
+	wordPattern  = regexp.MustCompile(`<(?:uuid|topic|producer|session)-[0-9]+>|<cluster>|<dir>`)
 	uuidPattern  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	id64Pattern  = regexp.MustCompile(`[A-Za-z0-9_-]{22}`)
 	timesPattern = regexp.MustCompile(`-?[0-9]{13,19}`)
@@ -139,6 +143,9 @@ func (n *names) showText(s string) string {
 func (n *names) plainText(s string) string {
 	s = uuidPattern.ReplaceAllStringFunc(s, func(u string) string { return n.word(kindUUID, u) })
 	s = strings.ReplaceAll(s, n.cluster, "<cluster>")
+	if n.dir != "" {
+		s = strings.ReplaceAll(s, n.dir, "<dir>")
+	}
 	s = id64Pattern.ReplaceAllStringFunc(s, func(t string) string {
 		b, err := base64.RawURLEncoding.DecodeString(t)
 		if err != nil || n.words[kindTopic+string(b)] == "" {

@@ -25,7 +25,8 @@ type Player struct {
 	addr    string
 	port    int32
 	cluster string
-	kafka   bool // it is Apache Kafka
+	dir     string // its log directory
+	kafka   bool   // it is Apache Kafka
 }
 
 // play runs a script and gives the answer to each block that has one.
@@ -33,7 +34,7 @@ func (p *Player) play(s *script) (map[*block]string, error) {
 	if err := p.clean(); err != nil {
 		return nil, fmt.Errorf("delete what is there: %w", err)
 	}
-	r := &run{Player: p, conns: map[string]*conn{}, names: newNames(p.port, p.cluster, time.Now())}
+	r := &run{Player: p, conns: map[string]*conn{}, names: newNames(p.port, p.cluster, p.dir, time.Now())}
 	defer r.close()
 	got := map[*block]string{}
 	for _, b := range s.blocks {
@@ -242,7 +243,7 @@ func (p *Player) request(req kmsg.Request) (kmsg.Response, error) {
 }
 
 // warm waits until the broker answers as coordinator of every group and has
-// producer ids, as after the first seconds of its life, and learns the cluster's id.
+// producer ids, as after the first seconds of its life, and learns the cluster's id and the name of the log directory.
 func (p *Player) warm() error {
 	until := time.Now().Add(30 * time.Second)
 	for {
@@ -268,6 +269,13 @@ func (p *Player) ready() (bool, error) {
 	if id := resp.(*kmsg.MetadataResponse).ClusterID; id != nil {
 		p.cluster = *id
 	}
+	dirs := kmsg.NewPtrDescribeLogDirsRequest()
+	dirs.SetVersion(1)
+	dirs.Topics = []kmsg.DescribeLogDirsRequestTopic{}
+	if resp, err = p.request(dirs); err != nil || len(resp.(*kmsg.DescribeLogDirsResponse).Dirs) == 0 {
+		return false, err
+	}
+	p.dir = resp.(*kmsg.DescribeLogDirsResponse).Dirs[0].Dir
 	find := kmsg.NewPtrFindCoordinatorRequest()
 	find.SetVersion(2)
 	find.CoordinatorKey = "warm"

@@ -1,0 +1,290 @@
+package log
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rotpeter/rotpeter/internal/vfs"
+	"github.com/rotpeter/rotpeter/log/batch"
+)
+
+// moveWork is a life of two directories with moves in every state.
+func moveWork(b *dirsRig) {
+	b.fill("a", 0, 14)
+	b.fill("txn", 0, 10)
+	_ = b.deleteBefore("a", 8)
+	b.rate.Store(1000)
+	_ = b.move("a", "two")
+	_ = b.move("txn", "two")
+	for i := range 8 {
+		b.fill("a", 20+i, 1)
+		b.fill("txn", 20+i, 1)
+		if i == 3 { // segments that are being copied go
+			_ = b.deleteBefore("a", 21)
+			_ = b.deleteBefore("txn", 10)
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Second)
+	b.fill("a", 40, 3)
+	_ = b.move("txn", "one")
+	b.fill("txn", 40, 2)
+	time.Sleep(500 * time.Millisecond)
+	_ = b.move("txn", "two") // called off, unless it was quicker
+	time.Sleep(90 * time.Second)
+	_ = b.move("a", "one")
+	time.Sleep(200 * time.Millisecond)
+	if b.d.Close() != nil || !b.open() {
+		return
+	}
+	b.fill("a", 60, 2)
+	time.Sleep(5 * time.Second)
+	b.fill("a", 70, 2)
+	_ = b.d.Close()
+}
+
+// dirsWreck is two directories after a crash, what was promised by then, and what the metadata log had.
+type dirsWreck struct {
+	wreck
+	assigned map[partitionKey][16]byte
+}
+
+func (w *dirsWreck) recover(t *testing.T, disk vfs.FS) error {
+	b := newDirsRig(t, disk)
+	b.assigned = maps.Clone(w.assigned)
+	promises := slices.Clone(w.promises)
+	for round := range 3 {
+		d, err := b.tryOpen()
+		if err != nil {
+			return err
+		}
+		b.d = d
+		if err = w.visit(promises, b, round == 0); err == nil {
+			err = d.SetAsideUnknown()
+		}
+		if c := d.Close(); err == nil && c != nil {
+			err = c
+		}
+		if err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
+		}
+		if round > 0 && !d.Clean() {
+			return errors.New("the marker of a clean stop is missing")
+		}
+	}
+	return nil
+}
+
+// visit checks every log, and on the first visit appends to it, before the moves that
+// go on have ended and after.
+func (w *dirsWreck) visit(promises []ledger, b *dirsRig, first bool) error {
+	b.ledgers = map[string]*ledger{}
+	for i := range promises {
+		g := &promises[i]
+		b.ledgers[g.topic] = g
+		l, err := b.log(g.topic)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.topic, err)
+		}
+		if err := g.check(l, w.mode == vfs.Kill); err != nil {
+			return fmt.Errorf("%s in %s: %w", g.topic, l.Directory(), err)
+		}
+		if !first {
+			continue
+		}
+		kept := 0
+		for kept < len(g.entries) && g.entries[kept].first < l.Offsets().End {
+			kept++
+		}
+		g.entries, g.written, g.durable = g.entries[:kept:kept], l.Offsets().End, l.Offsets().End
+		for n := range 2 {
+			if _, err := b.append(g.topic, data(batch.Plain(), time.Now().UnixMilli(), 900+n, 1), AppendOptions{Durable: true, LeaderEpoch: 90}); err != nil {
+				return fmt.Errorf("%s: append after recovery: %w", g.topic, err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if l, err = b.log(g.topic); err != nil {
+			return fmt.Errorf("%s: %w", g.topic, err)
+		}
+		if to, _, _ := b.d.Moving(l); to != nil {
+			return fmt.Errorf("%s: the move to %s does not end", g.topic, to.Name())
+		}
+		if err := g.check(l, true); err != nil {
+			return fmt.Errorf("%s in %s, after appends: %w", g.topic, l.Directory(), err)
+		}
+	}
+	return nil
+}
+
+// A crash at any change of the disk while logs move loses nothing, and leaves one log of each.
+func TestMoveCrashAtEveryChange(t *testing.T) {
+	every := 1
+	if testing.Short() {
+		every = 29
+	}
+	points := 0
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewCrash()
+		b := newDirsRig(t, disk)
+		b.open()
+		var mu sync.Mutex
+		var wrecks []dirsWreck
+		disk.OnOp(func(op vfs.Op) {
+			if op.Call%every != 0 {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			b.mu.Lock()
+			assigned := maps.Clone(b.assigned)
+			b.mu.Unlock()
+			for _, mode := range vfs.Modes() {
+				wrecks = append(wrecks, dirsWreck{b.wreck(disk, op, mode, 1), assigned})
+			}
+		})
+		moveWork(b)
+		disk.OnOp(nil)
+		for _, w := range wrecks {
+			if err := w.recover(t, w.fs); err != nil {
+				t.Fatalf("crash %s at %v: %v", w.mode, w.op, err)
+			}
+		}
+		points = len(wrecks)
+	})
+	t.Logf("%d crash points", points)
+}
+
+// An error at any call of the disk while logs move loses nothing that was promised.
+func TestMoveErrorAtEveryCall(t *testing.T) {
+	var calls []vfs.Op
+	synctest.Test(t, func(t *testing.T) {
+		f := vfs.NewFault(vfs.NewCrash())
+		b := newDirsRig(t, f)
+		b.open()
+		moveWork(b)
+		calls = f.Calls()
+	})
+	step := 1
+	if testing.Short() {
+		step = 97
+	}
+	n := 0
+	for _, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}} {
+		for call := 1; call <= len(calls); call += step {
+			n++
+			synctest.Test(t, func(t *testing.T) {
+				rule := fault
+				rule.Call = call
+				disk := vfs.NewCrash()
+				f := vfs.NewFault(disk, rule)
+				b := newDirsRig(t, f)
+				if b.open() {
+					moveWork(b)
+					_ = b.d.Close()
+				}
+				w := dirsWreck{wreck{mode: vfs.LoseUnsynced, promises: b.promises()}, b.assigned}
+				if err := w.recover(t, disk.Crash(vfs.LoseUnsynced, 0)); err != nil {
+					t.Fatalf("%v at %v, and then a power cut: %v", rule.Err, f.Calls()[call-1], err)
+				}
+			})
+		}
+	}
+	t.Logf("%d calls with errors", n)
+}
+
+// A log that was compacted moves with the gaps that this left, and a crash at any
+// change of the disk takes none of what lies behind them.
+func TestMoveOfACompactedLog(t *testing.T) {
+	every := 1
+	if testing.Short() {
+		every = 5
+	}
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewCrash()
+		b := newDirsRig(t, disk)
+		b.c = compacted()
+		b.cleaner = CleanerConfig{Enabled: true, Threads: 1, DedupeBytes: 1 << 12, IOBytes: 1 << 14, LoadFactor: 0.9, Backoff: time.Second}
+		b.open()
+		for i := range 120 {
+			if _, err := b.append("a", data(batch.Plain(), time.Now().UnixMilli(), i, 2), AppendOptions{Durable: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Minute)
+		l, err := b.log("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.d.CleanerStats().Cleaned == 0 {
+			t.Fatal("nothing was compacted")
+		}
+		b.cleaner.Enabled = false
+		b.d.SetCleaner(b.cleaner)
+		time.Sleep(time.Minute)
+		want, err := readAll(l, 0, End)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var wrecks []dirsWreck
+		disk.OnOp(func(op vfs.Op) {
+			if op.Call%every != 0 {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			b.mu.Lock()
+			assigned := maps.Clone(b.assigned)
+			b.mu.Unlock()
+			for _, mode := range vfs.Modes() {
+				wrecks = append(wrecks, dirsWreck{wreck{op: op, mode: mode, fs: disk.Crash(mode, 1)}, assigned})
+			}
+		})
+		if err := b.move("a", "two"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		disk.OnOp(nil)
+		check := func(b *dirsRig) error {
+			for range 2 { // before a move that goes on has ended, and after
+				l, err := b.log("a")
+				if err != nil {
+					return err
+				}
+				got, err := readAll(l, 0, End)
+				if err != nil {
+					return err
+				}
+				if !bytes.Equal(got, want) {
+					return fmt.Errorf("%s has %d bytes, want %d", l.Directory(), len(got), len(want))
+				}
+				time.Sleep(time.Minute)
+			}
+			return b.d.Close()
+		}
+		if dir, _ := b.where("a"); dir != "two" {
+			t.Errorf("the log is in %s", dir)
+		}
+		if err := check(b); err != nil {
+			t.Error(err)
+		}
+		for _, w := range wrecks {
+			again := newDirsRig(t, w.fs)
+			again.c, again.cleaner, again.assigned = b.c, b.cleaner, w.assigned
+			again.ledger("a")
+			again.open()
+			if err := check(again); err != nil {
+				t.Fatalf("crash %s at %v: %v", w.mode, w.op, err)
+			}
+		}
+		t.Logf("%d crash points", len(wrecks))
+	})
+}
