@@ -152,7 +152,7 @@ func (b *Broker) facts() brokerFacts {
 	if b.parts != nil {
 		b.parts.each(func(l *log.Log) {
 			o := l.Offsets()
-			f.Logs = append(f.Logs, logFacts{Topic: l.Topic(), Partition: l.Partition(), Start: o.Start, Stable: o.Stable, End: o.End, Bytes: l.Size(), Segments: l.Segments()})
+			f.Logs = append(f.Logs, logFacts{Topic: l.Topic(), Partition: l.Partition(), Start: o.Start, Stable: o.Stable, End: o.End, Bytes: l.Size(), Segments: l.Segments(), Damaged: len(l.Damages())})
 		})
 	}
 	if b.Err() != nil {

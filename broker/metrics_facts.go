@@ -52,6 +52,7 @@ type logFacts struct {
 	Start, Stable, End int64 // offsets
 	Bytes              int64
 	Segments           int
+	Damaged            int // ranges of offsets that cannot be read
 }
 
 // groupFacts count groups by state, and the offsets that they have committed.

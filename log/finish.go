@@ -20,8 +20,11 @@ func (l *Log) keep()   { l.keeping <- struct{}{} }
 func (l *Log) unkeep() { <-l.keeping }
 
 func (l *Log) finishSealed() error {
-	if l.Err() != nil || l.deleted.Load() {
+	if l.deleted.Load() {
 		return nil
+	}
+	if err := l.saveDamage(); err != nil {
+		return err
 	}
 	all := *l.segments.Load()
 	if err := l.syncBelow(all[len(all)-1].base); err != nil {
@@ -130,6 +133,7 @@ func (g *segment) writeIndexes(m *memIndex, whole bool) error {
 			return g.l.unwritten("write "+g.path(f.suffix), err)
 		}
 	}
+	g.idx.drop() // it may be of the file before
 	return nil
 }
 
@@ -220,7 +224,7 @@ func (l *Log) finishAtClose() error {
 	g, onDisk, clean := l.active(), l.onDisk, l.tidy == l.marks.load().End
 	broken := l.broken
 	l.mu.Unlock()
-	if !onDisk || l.Err() != nil {
+	if !onDisk {
 		return nil
 	}
 	l.keep()

@@ -111,14 +111,13 @@ func restIsZero(b []byte) error {
 	return nil
 }
 
-// floorRel gives the position of the last entry whose offset is at most rel; 0
-// if there is none.
-func floorRel(entries []indexEntry, rel int64) int64 {
+// floorRel gives the last entry whose offset is at most rel.
+func floorRel(entries []indexEntry, rel int64) (e indexEntry, ok bool) {
 	i := sort.Search(len(entries), func(i int) bool { return int64(entries[i].rel) > rel })
 	if i == 0 {
-		return 0
+		return indexEntry{}, false
 	}
-	return int64(entries[i-1].pos)
+	return entries[i-1], true
 }
 
 // floorPos gives the last entry whose position is at most pos.

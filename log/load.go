@@ -174,6 +174,10 @@ type loading struct {
 	segments []*segment
 	epochs   epochs
 	next     int64 // offset after the last batch that was read
+
+	promised int64  // below it everything was durable once; at least point, where damage says so more
+	known    epochs // as the checkpoint has them
+	lost     bool   // batches of producers were lost to damage
 }
 
 func (r *loading) run() error {
@@ -198,6 +202,7 @@ func (r *loading) run() error {
 		g.aborted.Store(nil)
 		if i+1 < len(r.f.bases) {
 			g.end = r.f.bases[i+1]
+			g.limit.Store(g.end)
 		}
 		r.segments = append(r.segments, g)
 	}
@@ -214,6 +219,9 @@ func (r *loading) run() error {
 	}
 	r.segments, r.f.bases = r.segments[below:], r.f.bases[below:]
 	l.setSegments(r.segments)
+	if err := r.readDamage(); err != nil {
+		return err
+	}
 	if r.s.clean {
 		ok, err := r.believe()
 		if ok || err != nil {
@@ -262,8 +270,8 @@ func (r *loading) believe() (bool, error) {
 	if err != nil {
 		return false, worldly("read the active segment", err)
 	}
-	if end < r.point {
-		r.s.slog.Warn("a log that was left clean ends too early and is recovered", "log", l.at.String(), "end", end, "recovery point", r.point)
+	if end != r.point { // a clean stop leaves them equal
+		r.s.slog.Warn("a log that was left clean does not end where it was durable and is recovered", "log", l.at.String(), "end", end, "recovery point", r.point)
 		r.reset(g)
 		return false, nil
 	}
@@ -337,6 +345,7 @@ func (r *loading) loadActive(g *segment) (m *memIndex, end int64, err error) {
 	defer f.release()
 	end = g.base
 	scan := newScanner(g, f, from, size)
+	scan.holes = g.holes()
 	for {
 		h, _, err := scan.next()
 		if err == io.EOF {
@@ -368,40 +377,15 @@ func (r *loading) readEpochs(segments []*segment) error {
 	}
 	r.epochs = nil
 	for _, g := range segments {
-		err := r.headers(g, 0, func(h *batch.Header, _ int64) error {
+		err := g.each(0, func(_ io.ReaderAt, h *batch.Header, _ int64) error {
 			r.epochs, _ = r.epochs.assign(h.LeaderEpoch, h.BaseOffset)
 			return nil
 		})
-		if errors.Is(err, ErrStorage) {
-			return nil // torn or damaged here: recovery finds it and assigns from there on
-		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// headers walks the batch headers of a segment from a position on.
-func (r *loading) headers(g *segment, pos int64, visit func(h *batch.Header, pos int64) error) error {
-	f, err := g.open()
-	if err != nil {
-		return worldly("open segment "+offsetName(g.base), err)
-	}
-	defer f.release()
-	w := g.walk(f, pos, g.size.Load(), make([]byte, headerWindowBytes))
-	for {
-		h, at, err := w.step()
-		if err == io.EOF {
-			return nil
-		}
-		if err == nil {
-			err = visit(&h, at)
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // readProducers brings the producers to what they were at an offset: the newest
@@ -440,27 +424,18 @@ func (r *loading) readProducers(at int64) error {
 
 // replay applies the batches of a segment in [from, at) to the producers.
 func (r *loading) replay(g *segment, from, at int64) error {
-	f, err := g.open()
-	if err != nil {
-		return worldly("open segment "+offsetName(g.base), err)
-	}
-	defer f.release()
-	err = r.headers(g, 0, func(h *batch.Header, pos int64) error {
+	return g.each(0, func(f io.ReaderAt, h *batch.Header, pos int64) error {
 		if h.BaseOffset < from || h.BaseOffset >= at || !h.HasProducer() {
 			return nil
 		}
 		m, err := readMarker(f, h, pos)
 		if err != nil {
-			return g.damagedAt(pos, err)
+			r.s.slog.Error("the end of a transaction cannot be read", "log", r.l.at.String(), "offset", h.BaseOffset, "producer", h.ProducerID, "reason", err)
+			return nil
 		}
 		r.l.producers.apply(h, m)
 		return nil
 	})
-	if errors.Is(err, ErrStorage) { // reported when it is read; the producers of what follows are lost
-		r.s.slog.Error("producers of a log are known up to its damage only", "log", r.l.at.String(), "err", err)
-		return nil
-	}
-	return err
 }
 
 // readMarker reads the marker of a control batch of a producer; nil for other batches.
@@ -506,5 +481,9 @@ func (r *loading) publish(end int64) {
 		}
 	}
 	l.publishLocked(start, end)
+	l.healLocked(start)
+	if l.damageSafe != l.damage.Load() {
+		l.store.kick(l)
+	}
 	l.active().jitter = l.store.jitter(r.c)
 }

@@ -32,9 +32,8 @@ type Log struct {
 	watchers watchers
 	dir      atomic.Pointer[string] // it moves when the log is deleted
 
-	// damage is set when durable data was found broken: no appends, and nothing is
-	// read from its offset on.
-	damage atomic.Pointer[damage]
+	damage  atomic.Pointer[[]damage] // ranges that cannot be read, by offset; nil: none
+	inspect sync.Mutex               // one search for the extent of damage at a time; it is held while reading
 
 	deleted atomic.Bool   // removed from the store
 	keeping chan struct{} // whoever holds its one token works on the directory's files
@@ -69,18 +68,13 @@ type logState struct {
 	oddSnap    int64             // a snapshot that belongs to no segment, -1: none
 	tidy       int64             // the end at which all files were found complete, -1: they were not
 	epochsSafe *epochs           // the list that is in the checkpoint
+	damageSafe *[]damage         // likewise
 }
 
 // pendingSnapshot is the producer state at an offset.
 type pendingSnapshot struct {
 	offset int64
 	bytes  []byte
-}
-
-// damage is where a log is broken and why.
-type damage struct {
-	from int64
-	err  error
 }
 
 // marks is Offsets for one writer and many readers without a lock: a reader that
@@ -147,15 +141,6 @@ func (l *Log) Size() int64 {
 
 // Segments is how many segments there are, at least one.
 func (l *Log) Segments() int { return len(*l.segments.Load()) }
-
-// Err tells why a log with damaged durable data takes no appends and is not read
-// beyond the damage; nil for a healthy one.
-func (l *Log) Err() error {
-	if d := l.damage.Load(); d != nil {
-		return d.err
-	}
-	return nil
-}
 
 // EpochEnd tells where a leader epoch ended: the largest known epoch up to it and
 // the offset where the next one begins; (-1, -1) if it is newer than all.
@@ -277,7 +262,7 @@ func (l *Log) DeleteBefore(offset int64) (start int64, err error) {
 	if offset == -1 {
 		offset = o.High
 	}
-	if offset < 0 || offset > o.High || l.closed || l.damage.Load() != nil {
+	if offset < 0 || offset > o.High || l.closed {
 		err := l.refusalLocked()
 		l.mu.Unlock()
 		if err == nil {
@@ -304,15 +289,13 @@ func (l *Log) advanceStartLocked(start int64) {
 		l.epochs.Store(&es)
 	}
 	l.publishLocked(start, l.marks.load().End)
+	l.healLocked(start)
 }
 
 // refusalLocked says why the log takes no change, nil if it does.
 func (l *Log) refusalLocked() error {
-	switch d := l.damage.Load(); {
-	case l.closed:
+	if l.closed {
 		return ErrClosed
-	case d != nil:
-		return d.err
 	}
 	return l.broken
 }

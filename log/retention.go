@@ -89,7 +89,7 @@ func (l *Log) deleteBelowStart(now time.Time) error {
 	for n < len(all)-1 && all[n+1].base <= start {
 		n++
 	}
-	if n == 0 || l.Err() != nil {
+	if n == 0 {
 		return nil
 	}
 	if err := l.store.saveStarts(); err != nil {
@@ -114,7 +114,7 @@ func (l *Log) advanceOver(now time.Time) (n int, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if current := *l.segments.Load(); l.closed || l.damage.Load() != nil || current[len(current)-1] != all[len(all)-1] {
+	if current := *l.segments.Load(); l.closed || current[len(current)-1] != all[len(all)-1] {
 		return 0, nil // it rolled meanwhile: the next time
 	}
 	o, c := l.marks.load(), l.config.Load()

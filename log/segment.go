@@ -31,7 +31,8 @@ type segment struct {
 	log  lazyFile
 	idx  lazyFile
 
-	size atomic.Int64 // valid bytes; published last, after everything about them
+	size  atomic.Int64 // valid bytes; published last, after everything about them
+	limit atomic.Int64 // offsets lie below: the base of the next segment, once there is one
 
 	// mem is the indexes while only memory has them whole: of the active segment, and
 	// of a sealed one until the janitor has written them.
@@ -67,6 +68,7 @@ func (l *Log) newSegment(base, nowMillis int64) *segment {
 	g.log.cache, g.idx.cache = &l.store.files, &l.store.files
 	g.mem.Store(new(memIndex))
 	g.aborted.Store(new(growing[abortedTxn]))
+	g.limit.Store(math.MaxInt64)
 	return g
 }
 
@@ -115,13 +117,27 @@ func (g *segment) full(c *Config, lastOffset int64) bool {
 	return lastOffset-g.base > math.MaxInt32 || m.offsets.size() >= c.maxIndexEntries() || m.times.size() >= c.maxTimeIndexEntries()
 }
 
-// floor gives the position of a batch at or before the one that holds the offset.
-func (g *segment) floor(offset int64) (pos int64, err error) {
+// floor gives the index entry of a batch at or before the one that holds the offset; ok is false if
+// there is none, so that the segment's begin is it.
+func (g *segment) floor(offset int64) (e indexEntry, ok bool, err error) {
 	if m := g.mem.Load(); m != nil {
-		return floorRel(m.offsets.all(), offset-g.base), nil
+		e, ok = floorRel(m.offsets.all(), offset-g.base)
+		return e, ok, nil
 	}
 	block, err := g.block(func(e indexEntry) bool { return int64(e.rel) > offset-g.base })
-	return floorRel(block, offset-g.base), err
+	e, ok = floorRel(block, offset-g.base)
+	return e, ok, err
+}
+
+// walkTo begins a walk at the index entry for an offset.
+func (g *segment) walkTo(f io.ReaderAt, offset, size int64, buf []byte) (headers, error) {
+	e, ok, err := g.floor(offset)
+	if err != nil || !ok {
+		return g.walk(f, 0, size, buf), err
+	}
+	w := g.walk(f, int64(e.pos), size, buf)
+	w.entry = g.base + int64(e.rel)
+	return w, nil
 }
 
 // floorPos gives the last index entry at or before a position.
@@ -218,28 +234,59 @@ func (g *segment) rebuild(why error) (*memIndex, error) {
 		return nil, fmt.Errorf("%w: segment %d was deleted", ErrOutOfRange, g.base)
 	}
 	g.l.store.slog.Warn("making the indexes of a segment again", "log", g.l.place().String(), "segment", g.base, "reason", why)
-	f, err := g.open()
-	if err != nil {
-		return nil, g.failed("open", err)
-	}
-	defer f.release()
 	m := new(memIndex)
 	fresh := &segment{l: g.l, base: g.base, maxTimestamp: batch.NoTimestamp, maxTimestampAt: g.base}
-	w := g.walk(f, 0, g.size.Load(), make([]byte, headerWindowBytes))
 	interval := g.l.config.Load().IndexIntervalBytes
-	for {
+	err := g.each(0, func(_ io.ReaderAt, h *batch.Header, pos int64) error {
+		fresh.index(m, h, pos, interval)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	fresh.addTime(m)
+	g.l.rewrite(g, m)
+	return m, nil
+}
+
+// rebuildActive does the same for the segment that grows: its index may have been read from a file that is wrong.
+func (g *segment) rebuildActive(why error) error {
+	l := g.l
+	l.store.slog.Warn("making the indexes of the active segment again", "log", l.place().String(), "segment", g.base, "reason", why)
+	m, end := new(memIndex), int64(0)
+	fresh := &segment{l: l, base: g.base, maxTimestamp: batch.NoTimestamp, maxTimestampAt: g.base}
+	interval := l.config.Load().IndexIntervalBytes
+	err := g.each(0, func(_ io.ReaderAt, h *batch.Header, pos int64) error {
+		fresh.index(m, h, pos, interval)
+		end = pos + int64(h.Size())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f, err := g.open()
+	if err != nil {
+		return g.failed("open", err)
+	}
+	defer f.release()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if g != l.active() {
+		return nil // the next time, as an old one
+	}
+	for w := g.walk(f, end, g.size.Load(), make([]byte, headerWindowBytes)); ; { // what was appended meanwhile
 		h, pos, err := w.step()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return g.reading(err)
 		}
 		fresh.index(m, &h, pos, interval)
 	}
-	fresh.addTime(m)
-	g.l.rewrite(g, m)
-	return m, nil
+	g.maxTimestamp, g.maxTimestampAt, g.sinceIndex = fresh.maxTimestamp, fresh.maxTimestampAt, fresh.sinceIndex
+	g.mem.Store(m)
+	return nil
 }
 
 // abortedTxns gives the transaction index; most segments have none.
@@ -277,77 +324,133 @@ func (g *segment) failed(what string, err error) error {
 	return fmt.Errorf("%w: %s of segment %d of %s: %w", ErrStorage, what, g.base, g.l.place(), err)
 }
 
-// damagedAt says that what should be a batch is none.
-func (g *segment) damagedAt(pos int64, err error) error {
-	return fmt.Errorf("%w: %s at byte %d: %w", ErrStorage, g.path(logSuffix), pos, err)
-}
-
-// headers walks the batch headers of a segment through a small window.
+// headers walks the batch headers of a segment through a small window. It jumps over damage that is known.
 type headers struct {
 	g    *segment
 	f    io.ReaderAt
 	size int64 // the walk ends here
 	pos  int64 // of the next header
 	next int64 // lowest offset that it may begin with
-	buf  []byte
-	at   int64 // position of buf[0]
-	n    int
+	sure bool  // next is where the batch before ended
+	// careful has every batch compared with the one that follows, before it is returned. It costs
+	// nothing where the walk goes on.
+	careful bool
+	entry   int64 // what the index says about the last offset of the first batch; -1: nothing
+	holes   []damage
+	buf     []byte
+	at      int64 // position of buf[0]
+	n       int
 }
 
 // walk starts at a batch boundary. buf is the window.
 func (g *segment) walk(f io.ReaderAt, pos, size int64, buf []byte) headers {
-	return headers{g: g, f: f, size: size, pos: pos, next: g.base, buf: buf, at: pos}
+	return headers{g: g, f: f, size: size, pos: pos, next: g.base, sure: pos == 0, entry: -1, holes: g.holes(), buf: buf, at: pos}
+}
+
+// skip moves over damage.
+func (w *headers) skip() {
+	if len(w.holes) > 0 {
+		w.pos, w.next = skipHoles(w.holes, w.pos, w.next)
+	}
 }
 
 // step reads the header at pos and moves on. io.EOF at the end. Offsets go forward:
-// what does not is damage (the CRC does not cover the base offset).
+// what does not is damage (the CRC does not cover the base offset), a brokenAt.
 func (w *headers) step() (h batch.Header, pos int64, err error) {
+	if was := w.pos; len(w.holes) > 0 {
+		if w.skip(); w.pos != was {
+			w.entry = -1 // damage begins where the index points to
+		}
+	}
 	pos = w.pos
 	if pos >= w.size {
 		return h, pos, io.EOF
 	}
+	b, err := w.load(pos)
+	if err == io.ErrUnexpectedEOF {
+		return h, pos, &brokenAt{w.g, pos, brokenHeader, err}
+	}
+	if err != nil {
+		return h, pos, err
+	}
+	h, err = batch.ParseHeader(b)
+	if err == nil {
+		err = batch.CheckShape(&h)
+	}
+	if err == nil {
+		err = w.follows(&h)
+	}
+	if err != nil {
+		return h, pos, &brokenAt{w.g, pos, brokenHeader, err}
+	}
+	// An entry of Kafka's before 4.0 may speak of a later batch of one append, never of an earlier one.
+	if w.entry >= 0 && w.entry < h.LastOffset() {
+		return h, pos, &brokenAt{w.g, pos, brokenIndex, fmt.Errorf("it says that the batch at byte %d ends at offset %d and not at %d", pos, w.entry, h.LastOffset())}
+	}
+	w.entry = -1
+	w.pos, w.next, w.sure = pos+int64(h.Size()), h.LastOffset()+1, true
+	return h, pos, nil
+}
+
+// load makes the bytes from a position on visible, at least a header's where the segment has them.
+func (w *headers) load(pos int64) ([]byte, error) {
 	off := int(pos - w.at)
 	if off < 0 || off+batch.HeaderBytes > w.n {
 		want := min(int64(len(w.buf)), w.size-pos)
 		n, err := w.f.ReadAt(w.buf[:want], pos)
-		if int64(n) < want {
+		w.at, w.n, off = pos, n, 0
+		if int64(n) < min(want, batch.HeaderBytes) {
 			if err == nil || errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
-			return h, pos, w.g.damagedAt(pos, err)
+			return nil, err
 		}
-		w.at, w.n, off = pos, n, 0
 	}
-	h, err = batch.ParseHeader(w.buf[off:w.n])
-	if err == nil {
-		err = batch.CheckShape(&h)
+	return w.buf[off:w.n], nil
+}
+
+// follows checks that a batch has its place in the segment.
+func (w *headers) follows(h *batch.Header) error {
+	end := w.pos + int64(h.Size())
+	switch {
+	case h.BaseOffset < w.next:
+		return fmt.Errorf("base offset %d is below %d", h.BaseOffset, w.next)
+	case end > w.size:
+		return fmt.Errorf("batch of %d bytes passes the end at %d", h.Size(), w.size)
+	case h.LastOffset() >= w.g.limit.Load():
+		return fmt.Errorf("last offset %d is not below the next segment's base %d", h.LastOffset(), w.g.limit.Load())
+	case !w.careful && (!w.sure || h.BaseOffset == w.next):
+		return nil
 	}
-	if err == nil && h.BaseOffset < w.next {
-		err = fmt.Errorf("base offset %d is below %d", h.BaseOffset, w.next)
+	if after, known := w.follower(end); known && after <= h.LastOffset() {
+		return fmt.Errorf("base offset %d, but the batch after it begins at %d", h.BaseOffset, after)
 	}
-	if err == nil && pos+int64(h.Size()) > w.size {
-		err = fmt.Errorf("batch of %d bytes passes the end at %d", h.Size(), w.size)
-	}
-	if err != nil {
-		return h, pos, w.g.damagedAt(pos, err)
-	}
-	w.pos, w.next = pos+int64(h.Size()), h.LastOffset()+1
-	return h, pos, nil
+	return nil
 }
 
 // find gives the first batch whose last offset is at least offset. io.EOF if there
 // is none below size.
 func (g *segment) find(f io.ReaderAt, offset, size int64, buf []byte) (h batch.Header, pos int64, err error) {
-	pos, err = g.floor(offset)
+	w, err := g.walkTo(f, offset, size, buf)
 	if err != nil {
 		return h, 0, err
 	}
-	w := g.walk(f, pos, size, buf)
 	for {
 		h, pos, err = w.step()
-		if err != nil || h.LastOffset() >= offset {
+		if err != nil {
 			return h, pos, err
 		}
+		if h.LastOffset() < offset {
+			continue
+		}
+		// Readers ask for where a batch begins, as a rule. One that asks for the middle may have been led here
+		// by a last offset that is wrong.
+		if h.BaseOffset < offset {
+			if after, known := w.follower(w.pos); known && after <= h.LastOffset() {
+				return h, pos, &brokenAt{g, pos, brokenHeader, fmt.Errorf("last offset %d, but the batch after it begins at %d", h.LastOffset(), after)}
+			}
+		}
+		return h, pos, nil
 	}
 }
 
@@ -387,8 +490,11 @@ func (g *segment) rollingTimestampLocked() (int64, error) {
 	defer f.release()
 	w := g.walk(f, 0, g.size.Load(), make([]byte, batch.HeaderBytes))
 	h, _, err := w.step()
-	if err != nil {
-		return 0, err
+	var bad *brokenAt
+	if errors.As(err, &bad) || err == io.EOF { // damage: the segment's age stands in
+		h.MaxTimestamp = batch.NoTimestamp
+	} else if err != nil {
+		return 0, g.failed("read", err)
 	}
 	g.firstKnown, g.firstTimestamp = true, h.MaxTimestamp
 	return g.firstTimestamp, nil

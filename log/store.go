@@ -412,7 +412,7 @@ func (l *Log) recoveryPointLocked() int64 {
 			break
 		}
 	}
-	if l.epochsSafe != l.epochs.Load() || len(l.snapshots) > 0 {
+	if l.epochsSafe != l.epochs.Load() || l.damageSafe != l.damage.Load() || len(l.snapshots) > 0 {
 		point = min(point, l.recovery)
 	}
 	l.recovery = max(l.recovery, point)

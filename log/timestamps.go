@@ -2,9 +2,9 @@ package log
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/rotpeter/rotpeter/log/batch"
 )
@@ -20,42 +20,63 @@ func notTimed() Timed { return Timed{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
 
 // OffsetFor finds the first record with at least this timestamp (milliseconds), at
 // or after the log's start (ListOffsets).
-func (l *Log) OffsetFor(timestamp int64) (Timed, error) {
+func (l *Log) OffsetFor(timestamp int64) (found Timed, err error) {
+	err = l.around(func() error {
+		found, err = l.offsetFor(timestamp)
+		return err
+	})
+	return found, l.readError(err)
+}
+
+func (l *Log) offsetFor(timestamp int64) (Timed, error) {
 	for _, g := range *l.segments.Load() {
 		start := l.marks.load().Start
 		largest, _, err := g.largest()
 		if err != nil {
-			return notTimed(), l.readError(err)
+			return notTimed(), err
 		}
 		if g.size.Load() == 0 || largest < timestamp {
 			continue
 		}
 		found, err := g.firstAtOrAfter(timestamp, start)
 		if err != nil || found.Offset >= 0 {
-			return found, l.readError(err)
+			return found, err
 		}
 	}
 	return notTimed(), nil
 }
 
 // MaxTimestamp finds the first record with the largest timestamp of the log (KIP-734).
-func (l *Log) MaxTimestamp() (Timed, error) {
-	var best *segment
-	largest, at := int64(batch.NoTimestamp), int64(-1)
-	for _, g := range *l.segments.Load() {
-		t, offset, err := g.largest()
-		if err != nil {
-			return notTimed(), l.readError(err)
-		}
-		if t > largest {
-			best, largest, at = g, t, offset
-		}
-	}
-	if best == nil {
-		return notTimed(), nil
-	}
-	found, err := best.firstOfBatch(at, largest)
+func (l *Log) MaxTimestamp() (found Timed, err error) {
+	err = l.around(func() error {
+		found, err = l.maxTimestamp()
+		return err
+	})
 	return found, l.readError(err)
+}
+
+func (l *Log) maxTimestamp() (Timed, error) {
+	all := slices.Clone(*l.segments.Load())
+	for {
+		best, largest, at := -1, int64(batch.NoTimestamp), int64(-1)
+		for i, g := range all {
+			t, offset, err := g.largest()
+			if err != nil {
+				return notTimed(), err
+			}
+			if t > largest {
+				best, largest, at = i, t, offset
+			}
+		}
+		if best < 0 {
+			return notTimed(), nil
+		}
+		found, err := all[best].firstOfBatch(at, largest)
+		if err != nil || found.Offset >= 0 || len(all[best].holes()) == 0 {
+			return found, err
+		}
+		all = slices.Delete(all, best, best+1) // it lies in damage
+	}
 }
 
 // readError hides that a whole log is gone behind one error.
@@ -132,11 +153,10 @@ func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
 		return notTimed(), g.failed("open", err)
 	}
 	defer f.release()
-	pos, err := g.floor(from)
+	walk, err := g.walkTo(f, from, g.size.Load(), w[:])
 	if err != nil {
 		return notTimed(), err
 	}
-	walk := g.walk(f, pos, g.size.Load(), w[:])
 	for {
 		h, pos, err := walk.step()
 		if err == io.EOF {
@@ -181,7 +201,7 @@ var errFound = errors.New("found")
 func (g *segment) recordAt(f io.ReaderAt, h *batch.Header, pos int64, want func(offset, timestamp int64) bool) (Timed, error) {
 	b := make([]byte, h.Size())
 	if n, err := f.ReadAt(b, pos); n < len(b) {
-		return notTimed(), g.damagedAt(pos, err)
+		return notTimed(), g.failed("read", err)
 	}
 	found := notTimed()
 	t := g.l.store.tools.Get().(*tools)
@@ -198,7 +218,7 @@ func (g *segment) recordAt(f io.ReaderAt, h *batch.Header, pos int64, want func(
 		return errFound
 	})
 	if err != nil && !errors.Is(err, errFound) {
-		return notTimed(), g.damagedAt(pos, fmt.Errorf("records: %w", err))
+		return notTimed(), &brokenAt{g, pos, brokenRecords, err}
 	}
 	return found, nil
 }
