@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
+	"sync"
+	"time"
 
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/coordinator/group"
@@ -96,26 +99,62 @@ func (b *Broker) watchStore() {
 	}
 }
 
+// openers is how many logs are opened side by side after a start: it is mostly waiting for the disk.
+const openers = 8
+
 // warmUp opens the logs of all partitions, so that retention knows them, and
 // loads the groups, while the broker serves already.
 func (b *Broker) warmUp() {
-	for _, t := range b.image().Topics() {
-		for i := range t.Partitions {
-			select {
-			case <-b.life.Done():
-				return
-			default:
+	began, n := time.Now(), 0
+	next := make(chan partitionOf)
+	var wg sync.WaitGroup
+	for range openers {
+		wg.Go(func() {
+			for p := range next {
+				if _, err := b.parts.get(p.topic, p.index); err != nil {
+					b.logStorage("open after start", err)
+				}
 			}
-			if _, err := b.parts.get(t, int32(i)); err != nil {
-				b.logStorage("open after start", err)
-			}
-		}
+		})
 	}
+	for p := range allPartitionsOf(b.image()) {
+		select {
+		case next <- p:
+			n++
+			continue
+		case <-b.life.Done():
+		}
+		break
+	}
+	close(next)
+	wg.Wait()
+	if b.life.Err() != nil {
+		return
+	}
+	b.log.Info("all partitions are open", "partitions", n, "took", time.Since(began))
 	if err := b.store.SetAsideUnknown(); err != nil {
 		b.logStorage("set aside directories of unknown topics", err)
 	}
 	if _, err := b.groups.all(); err != nil {
 		b.logStorage("load groups after start", err)
+	}
+}
+
+// partitionOf is one partition of a topic.
+type partitionOf struct {
+	topic *metadata.Topic
+	index int32
+}
+
+func allPartitionsOf(im *metadata.Image) iter.Seq[partitionOf] {
+	return func(yield func(partitionOf) bool) {
+		for _, t := range im.Topics() {
+			for i := range t.Partitions {
+				if !yield(partitionOf{t, int32(i)}) {
+					return
+				}
+			}
+		}
 	}
 }
 

@@ -83,7 +83,9 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 	if err != nil {
 		return Appended{}, err
 	}
-	l.mu.Lock()
+	if err := l.lockAwake(); err != nil {
+		return Appended{}, err
+	}
 	err = l.appendLocked(millis(now), in, &o, c, &out)
 	durable := o.Durable || l.unflushed >= c.FlushMessages
 	if err == nil && durable && out.Last >= l.durable {
@@ -100,6 +102,20 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 		l.watchers.poke()
 	}
 	return out, nil
+}
+
+// lockAwake locks l.mu with the active segment's indexes in memory.
+func (l *Log) lockAwake() error {
+	for {
+		if err := l.wake(); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		if l.active().awake() {
+			return nil
+		}
+		l.mu.Unlock()
+	}
 }
 
 // split takes apart and checks what this broker built.

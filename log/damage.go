@@ -193,7 +193,8 @@ func (l *Log) quarantine(met *brokenAt) error {
 	}
 	why = fmt.Errorf("%w: %w", errDoubt, why)
 	if g == l.active() {
-		return g.rebuildActive(why)
+		_, err := g.rebuildActive(why)
+		return err
 	}
 	_, err := g.rebuild(why)
 	return err

@@ -246,7 +246,11 @@ func (l *Log) finishAtClose() error {
 	}
 	l.mu.Unlock()
 	if g.exists {
-		if err := errors.Join(g.trim(), g.writeIndexes(g.mem.Load(), false)); err != nil {
+		err := g.trim()
+		if m := g.mem.Load(); m != nil && err == nil {
+			err = g.writeIndexes(m, false)
+		}
+		if err != nil {
 			return err
 		}
 	}

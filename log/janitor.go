@@ -92,6 +92,7 @@ func (j *janitor) run() {
 		{every: s.o.Checkpoint, next: start, run: func(time.Time) { s.report("write checkpoints", s.checkpoint()) }},
 		{every: s.o.StartCheckpoint, next: start, run: func(time.Time) { s.report("write log starts", s.saveStarts()) }},
 		{every: s.o.ProducerExpirationCheck, next: start, run: s.expireProducers},
+		{every: idleCheck, next: start.Add(idleCheck), run: s.rest},
 	}
 	flush := task{next: time.Now(), run: s.flushOld}
 	timer := time.NewTimer(0)

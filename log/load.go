@@ -261,7 +261,7 @@ func (r *loading) active() *segment { return r.segments[len(r.segments)-1] }
 // of the last segment or its indexes say otherwise.
 func (r *loading) believe() (bool, error) {
 	l, g := r.l, r.active()
-	m, end, err := r.loadActive(g)
+	end, err := r.endOfActive(g)
 	if errors.Is(err, errDoubt) || missing(err) || errors.Is(err, ErrStorage) {
 		r.s.slog.Warn("a log that was left clean does not read so and is recovered", "log", l.at.String(), "reason", err)
 		r.reset(g)
@@ -275,8 +275,8 @@ func (r *loading) believe() (bool, error) {
 		r.reset(g)
 		return false, nil
 	}
-	g.mem.Store(m)
 	g.end = end
+	g.log.drop() // most partitions are idle
 	r.next = end
 	if err := r.readEpochs(r.segments); err != nil {
 		return false, err
@@ -285,7 +285,7 @@ func (r *loading) believe() (bool, error) {
 		return false, err
 	}
 	l.durable, l.recovery, l.tidy = end, r.point, end
-	if l.lastSnap != end {
+	if l.lastSnap != end || g.mem.Load() != nil {
 		l.tidy = -1
 	}
 	r.publish(end)
@@ -299,48 +299,39 @@ func (r *loading) reset(g *segment) {
 	g.maxTimestamp, g.maxTimestampAt = batch.NoTimestamp, g.base
 }
 
-// loadActive reads the indexes of the active segment and the batches after the last
-// entry, CRCs included.
-func (r *loading) loadActive(g *segment) (m *memIndex, end int64, err error) {
+// endOfActive finds the end of the active segment: it reads the last entries of its indexes, and the batches
+// from there on, CRCs included. The rest of the indexes stays on disk until somebody needs it: see wake.
+func (r *loading) endOfActive(g *segment) (end int64, err error) {
 	size := g.size.Load()
-	entries, err := g.readIndex()
+	from, last := int64(0), int64(-1)
+	index, err := g.openIndex(indexSuffix, indexEntryBytes)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	b, err := readFile(r.s.fs, g.path(timeIndexSuffix), maxIndexBytes)
+	if index != nil {
+		var b [indexEntryBytes]byte
+		err := index.last(b[:])
+		if e := decodeIndexEntry(b[:]); err == nil {
+			from, last = int64(e.pos), g.base+int64(e.rel)
+			if e == (indexEntry{}) || e.rel < 0 || e.pos < 0 || from >= size {
+				err = fmt.Errorf("%w: the last entry is (%d, %d)", errDoubt, e.rel, e.pos)
+			}
+		}
+		if err = errors.Join(err, index.Close()); err != nil {
+			return 0, err
+		}
+	}
+	t, ok, err := g.lastTimeEntry()
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	times, err := parseTimeIndex(b)
-	if err != nil {
-		return nil, 0, err
-	}
-	a := new(growing[abortedTxn])
-	if b, err = readFile(r.s.fs, g.path(txnIndexSuffix), maxIndexBytes); err != nil && !missing(err) {
-		return nil, 0, err
-	}
-	aborted, err := parseAborted(b, g.base)
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, e := range aborted {
-		a.add(e)
-	}
-	m = new(memIndex)
-	from := int64(0)
-	for _, e := range entries {
-		m.offsets.add(e)
-		from = int64(e.pos)
-	}
-	for _, e := range times {
-		m.times.add(e)
-		g.maxTimestamp, g.maxTimestampAt = e.timestamp, g.base+int64(e.rel)
+	if ok {
+		g.maxTimestamp, g.maxTimestampAt = t.timestamp, g.base+int64(t.rel)
 	}
 	g.timesKnown = true
-	g.aborted.Store(a)
 	f, err := g.open()
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	defer f.release()
 	end = g.base
@@ -349,17 +340,19 @@ func (r *loading) loadActive(g *segment) (m *memIndex, end int64, err error) {
 	for {
 		h, _, err := scan.next()
 		if err == io.EOF {
-			return m, end, nil
+			return end, nil
 		}
 		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", errDoubt, err)
+			return 0, fmt.Errorf("%w: %w", errDoubt, err)
 		}
 		end = h.LastOffset() + 1
 		if h.MaxTimestamp > g.maxTimestamp {
-			return nil, 0, fmt.Errorf("%w: time index ends at %d, a batch has %d", errDoubt, g.maxTimestamp, h.MaxTimestamp)
+			return 0, fmt.Errorf("%w: time index ends at %d, a batch has %d", errDoubt, g.maxTimestamp, h.MaxTimestamp)
 		}
 		if scan.at > from { // the entry's own batch does not count
 			g.sinceIndex += h.Size()
+		} else if last >= 0 && h.LastOffset() > last {
+			return 0, fmt.Errorf("%w: index ends at offset %d, its batch at %d", errDoubt, last, h.LastOffset())
 		}
 	}
 }
@@ -411,6 +404,9 @@ func (r *loading) readProducers(at int64) error {
 	if from >= 0 {
 		l.lastSnap = from
 	}
+	if from >= at {
+		return nil
+	}
 	for i, g := range r.segments {
 		if g.base >= at || i+1 < len(r.segments) && r.segments[i+1].base <= from {
 			continue
@@ -424,7 +420,11 @@ func (r *loading) readProducers(at int64) error {
 
 // replay applies the batches of a segment in [from, at) to the producers.
 func (r *loading) replay(g *segment, from, at int64) error {
-	return g.each(0, func(f io.ReaderAt, h *batch.Header, pos int64) error {
+	start := int64(0)
+	if e, ok, err := g.floor(from); err == nil && ok && from > g.base {
+		start = int64(e.pos)
+	}
+	return g.each(start, func(f io.ReaderAt, h *batch.Header, pos int64) error {
 		if h.BaseOffset < from || h.BaseOffset >= at || !h.HasProducer() {
 			return nil
 		}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/rotpeter/rotpeter/internal/invariant"
 	"github.com/rotpeter/rotpeter/log/batch"
 )
 
@@ -37,7 +36,8 @@ type segment struct {
 	// mem is the indexes while only memory has them whole: of the active segment, and
 	// of a sealed one until the janitor has written them.
 	mem     atomic.Pointer[memIndex]
-	sealed  atomic.Pointer[sealedIndex] // else, once it was needed
+	sealed  atomic.Pointer[sealedIndex] // else, once it was needed often
+	lookups atomic.Int32                // without sealed
 	aborted atomic.Pointer[growing[abortedTxn]]
 	load    sync.Mutex // one loader at a time
 
@@ -151,8 +151,20 @@ func (g *segment) floorPos(pos int64) (e indexEntry, ok bool, err error) {
 	return e, ok, err
 }
 
-// block reads the piece of the sealed index that may hold what is looked for.
+// topFrom is from how many lookups on it pays to read an index whole and keep every 512th entry.
+const topFrom = 8
+
+// block reads the piece of the index file that may hold what is looked for.
 func (g *segment) block(after func(indexEntry) bool) ([]indexEntry, error) {
+	if g.sealed.Load() == nil && g.lookups.Add(1) < topFrom {
+		e, ok, err := g.probe(after)
+		if err == nil && ok {
+			return []indexEntry{e}, nil
+		}
+		if err == nil || !missing(err) && !errors.Is(err, errDoubt) {
+			return nil, err
+		}
+	}
 	s, err := g.sealedIndex()
 	if err != nil || s.count == 0 {
 		return nil, err
@@ -172,7 +184,28 @@ func (g *segment) block(after func(indexEntry) bool) ([]indexEntry, error) {
 	return block, nil
 }
 
-// sealedIndex loads the index of a segment found on disk at its first use. One that
+// probe searches the index file where it is.
+func (g *segment) probe(after func(indexEntry) bool) (e indexEntry, ok bool, err error) {
+	f, err := g.openIndex(indexSuffix, indexEntryBytes)
+	if err != nil || f == nil {
+		return e, false, err
+	}
+	b, ok, err := f.find(func(b []byte) bool {
+		e := decodeIndexEntry(b)
+		return e == (indexEntry{}) || after(e)
+	})
+	if err = errors.Join(err, f.Close()); err != nil {
+		return e, false, g.failed("read index", err)
+	}
+	if ok {
+		if e = decodeIndexEntry(b); e.rel < 0 || e.pos < 0 || int64(e.pos) >= g.size.Load() {
+			return e, false, fmt.Errorf("%w: entry (%d, %d)", errDoubt, e.rel, e.pos)
+		}
+	}
+	return e, ok, nil
+}
+
+// sealedIndex loads the index of a segment found on disk. One that
 // is missing or not to be believed is made again from the batches.
 func (g *segment) sealedIndex() (*sealedIndex, error) {
 	if s := g.sealed.Load(); s != nil {
@@ -206,26 +239,103 @@ func (g *segment) readIndex() ([]indexEntry, error) {
 	return parseIndex(b, g.size.Load())
 }
 
-// timeEntries gives the time index, from memory or from the file.
-func (g *segment) timeEntries() ([]timeEntry, error) {
+// floorTime gives the last entry of the time index whose timestamp is at most timestamp.
+func (g *segment) floorTime(timestamp int64) (e timeEntry, ok bool, err error) {
 	if m := g.mem.Load(); m != nil {
-		return m.times.all(), nil
+		e, ok = floorTime(m.times.all(), timestamp)
+		return e, ok, nil
+	}
+	f, err := g.openIndex(timeIndexSuffix, timeEntryBytes)
+	if err == nil {
+		if f == nil {
+			return e, false, nil
+		}
+		var b []byte
+		b, ok, err = f.find(func(b []byte) bool {
+			e := decodeTimeEntry(b)
+			return e == (timeEntry{}) || e.timestamp > timestamp
+		})
+		if err = errors.Join(err, f.Close()); err != nil {
+			return e, false, g.failed("read time index", err)
+		}
+		if !ok {
+			return e, false, nil
+		}
+		if e = decodeTimeEntry(b); e.rel >= 0 && e.timestamp >= 0 {
+			return e, true, nil
+		}
+		err = fmt.Errorf("%w: time entry (%d, %d)", errDoubt, e.timestamp, e.rel)
+	}
+	m, err := g.rebuildTimes(err)
+	if err != nil {
+		return timeEntry{}, false, err
+	}
+	e, ok = floorTime(m.times.all(), timestamp)
+	return e, ok, nil
+}
+
+// rebuildTimes makes the indexes again if that is what an error of the time index asks for.
+func (g *segment) rebuildTimes(why error) (*memIndex, error) {
+	if !missing(why) && !errors.Is(why, errDoubt) {
+		return nil, g.failed("read time index", why)
+	}
+	if g == g.l.active() {
+		return g.rebuildActive(why)
+	}
+	return g.rebuild(why)
+}
+
+// wake reads the indexes of the active segment into memory if they are not there: it is about to grow. It runs
+// without l.mu.
+func (l *Log) wake() error {
+	g := l.active()
+	if g.awake() {
+		return nil
+	}
+	m, err := g.readIndexes()
+	if missing(err) || errors.Is(err, errDoubt) {
+		_, err = g.rebuildActive(err)
+	} else if err == nil {
+		l.mu.Lock()
+		if g.mem.Load() == nil && g == l.active() {
+			g.sealed.Store(nil)
+			g.mem.Store(m)
+		}
+		l.mu.Unlock()
+	}
+	if err == nil {
+		_, err = g.abortedTxns()
+	}
+	if err == nil {
+		return nil
+	}
+	return g.reading(err)
+}
+
+// awake reports that the segment may grow.
+func (g *segment) awake() bool { return g.mem.Load() != nil && g.aborted.Load() != nil }
+
+func (g *segment) readIndexes() (*memIndex, error) {
+	entries, err := g.readIndex()
+	if err != nil {
+		return nil, err
 	}
 	b, err := readFile(g.l.store.fs, g.path(timeIndexSuffix), maxIndexBytes)
-	if err == nil {
-		var entries []timeEntry
-		if entries, err = parseTimeIndex(b); err == nil {
-			return entries, nil
-		}
+	if err != nil {
+		return nil, err
 	}
-	if missing(err) || errors.Is(err, errDoubt) {
-		m, err := g.rebuild(err)
-		if err != nil {
-			return nil, err
-		}
-		return m.times.all(), nil
+	times, err := parseTimeIndex(b)
+	if err != nil {
+		return nil, err
 	}
-	return nil, g.failed("read time index", err)
+	m := new(memIndex)
+	for _, e := range entries {
+		m.offsets.add(e)
+	}
+	for _, e := range times {
+		m.times.add(e)
+	}
+	return m, nil
 }
 
 // rebuild makes both indexes again from the batches; the janitor writes them.
@@ -250,7 +360,7 @@ func (g *segment) rebuild(why error) (*memIndex, error) {
 }
 
 // rebuildActive does the same for the segment that grows: its index may have been read from a file that is wrong.
-func (g *segment) rebuildActive(why error) error {
+func (g *segment) rebuildActive(why error) (*memIndex, error) {
 	l := g.l
 	l.store.slog.Warn("making the indexes of the active segment again", "log", l.place().String(), "segment", g.base, "reason", why)
 	m, end := new(memIndex), int64(0)
@@ -262,17 +372,17 @@ func (g *segment) rebuildActive(why error) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f, err := g.open()
 	if err != nil {
-		return g.failed("open", err)
+		return nil, g.failed("open", err)
 	}
 	defer f.release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if g != l.active() {
-		return nil // the next time, as an old one
+		return m, nil // the next time, as an old one
 	}
 	for w := g.walk(f, end, g.size.Load(), make([]byte, headerWindowBytes)); ; { // what was appended meanwhile
 		h, pos, err := w.step()
@@ -280,13 +390,14 @@ func (g *segment) rebuildActive(why error) error {
 			break
 		}
 		if err != nil {
-			return g.reading(err)
+			return nil, g.reading(err)
 		}
 		fresh.index(m, &h, pos, interval)
 	}
 	g.maxTimestamp, g.maxTimestampAt, g.sinceIndex = fresh.maxTimestamp, fresh.maxTimestampAt, fresh.sinceIndex
 	g.mem.Store(m)
-	return nil
+	l.tidy = -1 // its files are wrong
+	return m, nil
 }
 
 // abortedTxns gives the transaction index; most segments have none.
@@ -459,12 +570,14 @@ func (g *segment) fit(f io.ReaderAt, pos, limit, size int64, buf []byte) (int64,
 	if limit >= size {
 		return size, nil
 	}
-	e, ok, err := g.floorPos(limit)
-	if err != nil {
-		return 0, err
-	}
-	if ok && int64(e.pos) > pos {
-		pos = int64(e.pos)
+	if limit-pos > headerWindowBytes { // else one read shows all headers up to there
+		e, ok, err := g.floorPos(limit)
+		if err != nil {
+			return 0, err
+		}
+		if ok && int64(e.pos) > pos {
+			pos = int64(e.pos)
+		}
 	}
 	w := g.walk(f, pos, size, buf)
 	for {
@@ -503,7 +616,7 @@ func (g *segment) rollingTimestampLocked() (int64, error) {
 // sealLocked ends the segment's growth: the largest timestamp gets its entry. Files are
 // left to the janitor. The caller holds l.mu.
 func (g *segment) sealLocked() {
-	m := g.mem.Load()
-	invariant.That(m != nil, "an active segment has its index in memory", "base", g.base)
-	g.addTime(m)
+	if m := g.mem.Load(); m != nil { // else it did not grow since its files were written
+		g.addTime(m)
+	}
 }

@@ -2,8 +2,8 @@ package log
 
 import (
 	"errors"
+	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"github.com/rotpeter/rotpeter/log/batch"
@@ -111,39 +111,43 @@ func (g *segment) largest() (timestamp, offset int64, err error) {
 	return timestamp, offset, nil
 }
 
-// lastTimeEntry reads the end of the time index file. Anything odd about it has
-// the whole file read, and made again if need be.
+// lastTimeEntry reads the end of the time index file; ok is false without entries. Anything odd about it has the
+// indexes made again.
 func (g *segment) lastTimeEntry() (e timeEntry, ok bool, err error) {
-	if f, err := g.l.store.fs.OpenFile(g.path(timeIndexSuffix), os.O_RDONLY, 0); err == nil {
+	f, err := g.openIndex(timeIndexSuffix, timeEntryBytes)
+	if err == nil {
+		if f == nil {
+			return e, false, nil
+		}
 		var b [timeEntryBytes]byte
-		size, err := f.Size()
-		if err == nil && size%timeEntryBytes == 0 && size > 0 {
-			_, err = f.ReadAt(b[:], size-timeEntryBytes)
-			if e = decodeTimeEntry(b[:]); (err == nil || err == io.EOF) && e.timestamp > 0 && e.rel >= 0 {
-				return e, true, f.Close()
-			}
-		}
-		if err := f.Close(); err != nil {
-			return e, false, g.failed("read time index", err)
+		err = errors.Join(f.last(b[:]), f.Close())
+		if e = decodeTimeEntry(b[:]); err == nil && (e == (timeEntry{}) || e.timestamp < 0 || e.rel < 0) { // Kafka's files may end in zeros
+			err = fmt.Errorf("%w: last time entry (%d, %d)", errDoubt, e.timestamp, e.rel)
 		}
 	}
-	entries, err := g.timeEntries()
-	if err != nil || len(entries) == 0 {
-		return e, false, err
+	if err == nil {
+		return e, true, nil
 	}
-	return entries[len(entries)-1], true, nil
+	m, err := g.rebuildTimes(err)
+	if err != nil {
+		return timeEntry{}, false, err
+	}
+	if times := m.times.all(); len(times) > 0 {
+		return times[len(times)-1], true, nil
+	}
+	return timeEntry{}, false, nil
 }
 
 // firstAtOrAfter looks in one segment for the first record with at least this
 // timestamp and this offset.
 func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
-	times, err := g.timeEntries()
+	from := max(g.base, start)
+	// No batch up to the entry below the target has a timestamp as large.
+	e, ok, err := g.floorTime(timestamp - 1)
 	if err != nil {
 		return notTimed(), err
 	}
-	from := max(g.base, start)
-	// No batch up to the entry below the target has a timestamp as large.
-	if e, ok := floorTime(times, timestamp-1); ok {
+	if ok {
 		from = max(from, g.base+int64(e.rel)+1)
 	}
 	w := g.l.store.windows.Get().(*window)
