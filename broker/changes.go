@@ -67,14 +67,58 @@ func (b *Broker) applyDynamic(im *metadata.Image) {
 	}
 }
 
-// reap does the slow part of deletions, away from the metadata shard: the logs
-// and the committed offsets of topics that are gone.
+// reap removes the logs of topics that are gone, away from the metadata shard. Their committed offsets
+// go after that, from a goroutine of their own: a coordinator that cannot write, because the disk is full, must not
+// keep the next logs from going, which makes space.
 func (b *Broker) reap() {
 	for {
 		select {
 		case c := <-b.changes:
 			for _, t := range c.deleted {
-				b.forget(b.life, t)
+				if err := b.parts.remove(t); err != nil {
+					b.log.Error("a deleted topic's logs stay on disk until the next start", "topic", t.Name, "err", err)
+				}
+			}
+			b.orphans.add(c.deleted)
+		case <-b.life.Done():
+			return
+		}
+	}
+}
+
+// orphans are deleted topics whose committed offsets are to be deleted.
+type orphans struct {
+	wake chan struct{} // has room for one
+
+	mu     sync.Mutex
+	topics []*metadata.Topic
+}
+
+func (o *orphans) add(topics []*metadata.Topic) {
+	o.mu.Lock()
+	o.topics = append(o.topics, topics...)
+	o.mu.Unlock()
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *orphans) take() []*metadata.Topic {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	topics := o.topics
+	o.topics = nil
+	return topics
+}
+
+// forgetOffsets deletes the committed offsets of deleted topics.
+func (b *Broker) forgetOffsets() {
+	for {
+		select {
+		case <-b.orphans.wake:
+			for _, t := range b.orphans.take() {
+				b.groups.topicDeleted(b.life, t)
 			}
 		case <-b.life.Done():
 			return
@@ -82,11 +126,13 @@ func (b *Broker) reap() {
 	}
 }
 
-func (b *Broker) forget(ctx context.Context, t *metadata.Topic) {
-	b.groups.topicDeleted(ctx, t)
-	if err := b.parts.remove(t); err != nil {
-		b.log.Error("a deleted topic's logs stay on disk until the next start", "topic", t.Name, "err", err)
+// roomToCreate is log.ErrDiskFull while nothing new should be begun, so that what is set aside is there for
+// deleting.
+func (b *Broker) roomToCreate() error {
+	if b.store.Full() {
+		return fmt.Errorf("%w: nothing is created until there is space", log.ErrDiskFull)
 	}
+	return nil
 }
 
 // watchStore ends the broker when its only data directory is offline: nothing
@@ -160,8 +206,8 @@ func allPartitionsOf(im *metadata.Image) iter.Seq[partitionOf] {
 
 // logStorage reports a storage error once where it is met; clients get its code.
 func (b *Broker) logStorage(doing string, err error) {
-	if errors.Is(err, errClosing) {
-		return
+	if errors.Is(err, errClosing) || errors.Is(err, log.ErrDamaged) || errors.Is(err, log.ErrDiskFull) {
+		return // the log has told of it
 	}
 	b.log.Error("storage error", "doing", doing, "err", err)
 }

@@ -34,8 +34,14 @@ type harness struct {
 // inBubble runs f with a broker in a synctest bubble: waiting costs nothing.
 func inBubble(t *testing.T, f func(h *harness), set ...string) {
 	t.Helper()
+	inBubbleOn(t, vfs.NewMem(), f, set...)
+}
+
+// inBubbleOn is inBubble with the broker's disk.
+func inBubbleOn(t *testing.T, disk vfs.FS, f func(h *harness), set ...string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := &harness{t: t, fs: vfs.NewMem(), set: set}
+		h := &harness{t: t, fs: disk, set: set}
 		h.start()
 		defer h.stop()
 		f(h)

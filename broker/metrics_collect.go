@@ -148,15 +148,7 @@ func plainMetrics() []plainMetric {
 	gauge(controller+"preferredreplicaimbalancecount", "Always 0: one replica of each partition.", always(0))
 	counter("kafka_controller_controllerstats_uncleanleaderelections_total", "Always 0: one replica of each partition.", always(0))
 	gauge("rotpeter_log_damaged_partitions", "Partitions with ranges of offsets that cannot be read, because durable data was found damaged. Damage in old segments is found when somebody reads there.",
-		func(f *brokerFacts) float64 {
-			n := 0
-			for i := range f.Logs {
-				if f.Logs[i].Damaged > 0 {
-					n++
-				}
-			}
-			return float64(n)
-		})
+		func(f *brokerFacts) float64 { return float64(f.damagedPartitions()) })
 	gauge("kafka_log_logmanager_offlinelogdirectorycount", "Data directories that a storage error took out of service.",
 		func(f *brokerFacts) float64 { return float64(f.OfflineLogDirs) })
 

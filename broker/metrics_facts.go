@@ -45,6 +45,17 @@ type brokerFacts struct {
 	RequestMemory, RequestMemoryLimit int64
 }
 
+// damagedPartitions counts the logs with damage.
+func (f *brokerFacts) damagedPartitions() int {
+	n := 0
+	for i := range f.Logs {
+		if f.Logs[i].Damaged > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // logFacts are the figures of one partition's log.
 type logFacts struct {
 	Topic              string

@@ -41,6 +41,7 @@ func (b *Broker) open(ctx context.Context, o Options) error {
 	b.groups = newGroups(b, groupOptions(o.Config, b.newID))
 	b.producerIDs = newProducerIDs(b.reserveProducerIDs)
 	b.wg.Go(b.reap)
+	b.wg.Go(b.forgetOffsets)
 	b.wg.Go(b.watchStore)
 	return nil
 }
@@ -171,7 +172,7 @@ func (b *Broker) lead(o Options, l *log.Log) (epoch int32, err error) {
 	if err := o.FS.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return 0, fmt.Errorf("make the metadata log's directory: %w", err)
 	}
-	if err := writeFile(o.FS, path, q.Format()); err != nil {
+	if err := b.store.Essential(func() error { return writeFile(o.FS, path, q.Format()) }); err != nil {
 		return 0, err
 	}
 	return epoch, b.announce(l, epoch)

@@ -65,6 +65,9 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 	if err := l.store.Err(); err != nil {
 		return Appended{}, err
 	}
+	if o.Origin == Client && l.store.Full() {
+		return Appended{}, fmt.Errorf("%w: append to %s", ErrDiskFull, l.at)
+	}
 	c := l.config.Load()
 	var one [1]incoming
 	in, out := one[:0], Appended{LogAppendTime: -1}
@@ -86,13 +89,16 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 	if err := l.lockAwake(); err != nil {
 		return Appended{}, err
 	}
-	err = l.appendLocked(millis(now), in, &o, c, &out)
+	err = l.store.withReserve(o.Origin.reserves(), func() error { return l.appendLocked(millis(now), in, &o, c, &out) })
 	durable := o.Durable || l.unflushed >= c.FlushMessages
 	if err == nil && durable && out.Last >= l.durable {
 		out.Commit = l.joinLocked()
 	}
 	l.mu.Unlock()
 	if err != nil {
+		if full(err) {
+			l.store.report("append to "+l.at.String(), err)
+		}
 		return Appended{}, err
 	}
 	if out.Commit != nil {
@@ -164,7 +170,7 @@ const maxControlBytes = 1 << 20
 
 // appendLocked is the one way into the log.
 func (l *Log) appendLocked(nowMillis int64, in []incoming, o *AppendOptions, c *Config, out *Appended) error {
-	if err := l.refusalLocked(); err != nil {
+	if err := l.mendLocked(); err != nil {
 		return err
 	}
 	marks := l.marks.load()
@@ -201,6 +207,22 @@ func (l *Log) appendLocked(nowMillis int64, in []incoming, o *AppendOptions, c *
 	}
 	l.acceptLocked(nowMillis, g, in, bytes, c)
 	return nil
+}
+
+// mendLocked undoes a failed append that could not be undone when it failed, and says why the log takes no change.
+func (l *Log) mendLocked() error {
+	if l.broken != nil && !l.closed {
+		g := l.active()
+		f, err := g.open()
+		if err != nil {
+			return l.broken
+		}
+		defer f.release()
+		if err := f.Truncate(g.size.Load()); err == nil {
+			l.broken = nil
+		}
+	}
+	return l.refusalLocked()
 }
 
 // checkProducersLocked holds the batches against the producers' state.

@@ -31,7 +31,7 @@ type damage struct {
 	from, to int64 // offsets
 	base     int64
 	pos, end int64 // bytes
-	err      error // ErrStorage, for whoever reads here
+	err      error // ErrDamaged, for whoever reads here
 	reason   error
 }
 
@@ -138,7 +138,7 @@ func (l *Log) addDamageLocked(d damage, producers string) bool {
 // describe makes the error of a range for those who read in it. The reason is words there: that a batch
 // on disk is corrupt is not a client's fault.
 func (l *Log) describe(d *damage) {
-	d.err = fmt.Errorf("%w: offsets %d to %d of %s are damaged (%s, bytes %d to %d): %v", ErrStorage, d.from, d.to-1, l.at, l.segmentPath(d.base, logSuffix), d.pos, d.end, d.reason)
+	d.err = fmt.Errorf("%w: offsets %d to %d of %s (%s, bytes %d to %d): %v", ErrDamaged, d.from, d.to-1, l.at, l.segmentPath(d.base, logSuffix), d.pos, d.end, d.reason)
 }
 
 // healLocked forgets ranges that lie below the log's start.

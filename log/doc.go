@@ -12,6 +12,7 @@
 //	log-start-offset-checkpoint                        first offset that may be read
 //	replication-offset-checkpoint                      high watermarks, for Kafka
 //	.kafka_cleanshutdown, .lock
+//	.rotpeter_reserve, .rotpeter_reserve_last          space for what must go on when the disk is full; ours
 //
 // # Writing
 //

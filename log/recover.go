@@ -281,21 +281,27 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 	}
 	r.next = max(g.end, r.next)
 	if i+1 < len(r.segments) {
-		next := r.segments[i+1].base
-		if s.strict && next > g.end {
-			why := fmt.Errorf("%w: the segment ends at %d, the next begins at %d", errTorn, g.end, next)
-			if g.end >= r.promised {
-				return false, r.cut(i, f, g.size.Load(), why)
-			}
-			r.damage(damage{from: g.end, to: next, base: g.base, pos: g.size.Load(), end: g.size.Load(), reason: why})
-		}
-		g.end, r.next = next, max(r.next, next)
-		g.sealLocked()
-		if r.lost {
-			r.takeSnapshot(next)
-		}
-		l.snapshots = append(l.snapshots, pendingSnapshot{next, l.producers.snapshot()})
+		return r.seal(i, f, s.strict)
 	}
+	return true, nil
+}
+
+// seal ends the reading of a segment that another one follows.
+func (r *loading) seal(i int, f *handle, strict bool) (whole bool, err error) {
+	l, g, next := r.l, r.segments[i], r.segments[i+1].base
+	if strict && next > g.end {
+		why := fmt.Errorf("%w: the segment ends at %d, the next begins at %d", errTorn, g.end, next)
+		if g.end >= r.promised {
+			return false, r.cut(i, f, g.size.Load(), why)
+		}
+		r.damage(damage{from: g.end, to: next, base: g.base, pos: g.size.Load(), end: g.size.Load(), reason: why})
+	}
+	g.end, r.next = next, max(r.next, next)
+	g.sealLocked()
+	if r.lost {
+		r.takeSnapshot(next)
+	}
+	l.snapshots = append(l.snapshots, pendingSnapshot{next, l.producers.snapshot()})
 	return true, nil
 }
 

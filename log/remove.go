@@ -85,7 +85,8 @@ func (s *Store) removeUnopened(p place, id [16]byte) error {
 // after the delay.
 func (s *Store) retire(p place, suffix string, delayMillis int64) (to string, err error) {
 	to = filepath.Join(s.dir, retiredName(p, s.o.NewID(), suffix))
-	if err := s.fs.Rename(partitionDir(s.dir, p), to); err != nil {
+	// A longer name may need a block of the directory.
+	if err := s.Essential(func() error { return s.fs.Rename(partitionDir(s.dir, p), to) }); err != nil {
 		return "", worldly("rename the directory of "+p.String(), err)
 	}
 	s.mu.Lock()

@@ -150,24 +150,3 @@ func (s *scanner) successor(h *batch.Header, pos int64) (offset int64, known boo
 	}
 	return after.BaseOffset, true, nil
 }
-
-// follower is the same for a walk over headers. It moves the window.
-func (w *headers) follower(next int64) (offset int64, known bool) {
-	for i := range w.holes {
-		if next >= w.holes[i].pos && next <= w.holes[i].end {
-			return 0, false
-		}
-	}
-	if w.size-next < batch.HeaderBytes {
-		return 0, false
-	}
-	b, err := w.load(next)
-	if err != nil {
-		return 0, false
-	}
-	after, err := batch.ParseHeader(b)
-	if err != nil || batch.CheckShape(&after) != nil {
-		return 0, false
-	}
-	return after.BaseOffset, true
-}

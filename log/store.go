@@ -59,8 +59,11 @@ type Store struct {
 
 	flusher flusher
 	janitor janitor
-	keeper  sync.WaitGroup // the janitor's goroutine, which waits for the flusher's
-	wg      sync.WaitGroup // the flusher's
+	spare   spare
+
+	complained atomic.Int64   // when a full disk was last reported, nanoseconds
+	keeper     sync.WaitGroup // the janitor's goroutine, which waits for the flusher's
+	wg         sync.WaitGroup // the flusher's
 
 	failure atomic.Pointer[error]
 	failed  chan struct{}
@@ -125,6 +128,7 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	s.spare.init(s)
 	s.wg.Go(s.flusher.run)
 	s.keeper.Go(s.janitor.run)
 	return s, nil
@@ -352,7 +356,10 @@ func (s *Store) save(files ...string) error {
 		if !slices.Contains(files, c.file) {
 			continue
 		}
-		if err := replaceDurably(s.fs, filepath.Join(s.dir, c.file), formatOffsets(*c.offsets)); err != nil {
+		err := s.Essential(func() error {
+			return replaceDurably(s.fs, filepath.Join(s.dir, c.file), formatOffsets(*c.offsets))
+		})
+		if err != nil {
 			return s.unsaved(err)
 		}
 	}
@@ -461,6 +468,7 @@ func (s *Store) Close() error {
 	s.keeper.Wait()
 	close(s.flusher.stop) // it answers all who wait before it ends
 	s.wg.Wait()
+	s.spare.drop() // what is left to write may need it
 	err := s.finishAll(all)
 	for _, l := range all {
 		for _, g := range *l.segments.Load() {
