@@ -60,6 +60,7 @@ func (b *Broker) applyDynamic(im *metadata.Image) {
 		b.log.Warn("dynamic settings of the broker that cannot be read are left out", "err", err)
 	}
 	b.conf.Store(c)
+	b.store.SetCleaner(cleanerConfig(c))
 	if b.parts != nil {
 		for _, t := range im.Topics() {
 			b.parts.configure(t)
@@ -242,6 +243,9 @@ func (b *Broker) facts() brokerFacts {
 	}
 	if b.Err() != nil {
 		f.OfflineLogDirs, f.OfflinePartitions = 1, f.Partitions
+	}
+	if b.store != nil {
+		f.Cleaner = b.store.CleanerStats()
 	}
 	if b.metaLog != nil {
 		o := b.metaLog.Offsets()

@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/rotpeter/rotpeter/log"
+
 // brokerState is Kafka's figure for the life of a broker (BrokerState).
 type brokerState int
 
@@ -27,6 +29,9 @@ type brokerFacts struct {
 	Logs []logFacts
 	// OfflineLogDirs and OfflinePartitions are what a storage error took out of service.
 	OfflineLogDirs, OfflinePartitions int
+
+	// Cleaner is how compaction goes.
+	Cleaner log.CleanerStats
 
 	Groups groupFacts
 

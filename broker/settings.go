@@ -65,7 +65,9 @@ func logConfig(v config.TopicView) log.Config {
 		KeepCompression: v.CompressionType == "producer",
 		LogAppendTime:   v.LogAppendTime, TimestampBeforeMaxMillis: v.TimestampBeforeMaxMillis, TimestampAfterMaxMillis: v.TimestampAfterMaxMillis,
 		FlushMessages: v.FlushMessages, FlushMillis: v.FlushMillis, FileDeleteDelayMillis: v.FileDeleteDelayMillis,
-		MaxCompactionLagMillis: v.MaxCompactionLagMillis, MinInSyncReplicas: v.MinInsyncReplicas,
+		MaxCompactionLagMillis: v.MaxCompactionLagMillis, MinCompactionLagMillis: v.MinCompactionLagMillis,
+		DeleteRetentionMillis: v.DeleteRetentionMillis, MinCleanableRatio: v.MinCleanableDirtyRatio,
+		MinInSyncReplicas: v.MinInsyncReplicas,
 	}
 	if codec, ok := batch.ParseCodec(v.CompressionType); ok {
 		c.Compression = codec // "uncompressed" is no codec's name: the zero value is None
@@ -99,6 +101,17 @@ func (b *Broker) storeOptions(o Options) log.Options {
 		StartCheckpoint:         millis(c.Int("log.flush.start.offset.checkpoint.interval.ms")),
 		ProducerExpiration:      millis(c.Int("producer.id.expiration.ms")),
 		ProducerExpirationCheck: millis(c.Int("producer.id.expiration.check.interval.ms")),
+		Cleaner:                 cleanerConfig(c),
+	}
+}
+
+// cleanerConfig are the settings of compaction, which may change at any time.
+func cleanerConfig(c *config.Config) log.CleanerConfig {
+	return log.CleanerConfig{
+		Enabled: c.Bool("log.cleaner.enable"), Threads: int(c.Int("log.cleaner.threads")),
+		DedupeBytes: c.Int("log.cleaner.dedupe.buffer.size"), IOBytes: int(c.Int("log.cleaner.io.buffer.size")),
+		LoadFactor: c.Float("log.cleaner.io.buffer.load.factor"), Backoff: millis(c.Int("log.cleaner.backoff.ms")),
+		MaxBytesPerSecond: c.Float("log.cleaner.io.max.bytes.per.second"),
 	}
 }
 

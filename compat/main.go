@@ -138,6 +138,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"corpus", b.corpusChecks},
 		{"kill", b.killChecks},
 		{"swap", b.swapChecks},
+		{"compaction", b.compactionChecks},
 		{"dump", b.dumpChecks},
 		{"hostile", b.hostileChecks},
 	} {

@@ -194,7 +194,7 @@ func newKafka(j *javaTools, dir string, log io.Writer, settings []string) *targe
 			if err := os.WriteFile(config, []byte(properties), 0o644); err != nil {
 				return nil, err
 			}
-			if _, err := j.run(context.Background(), nil, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", config); err != nil {
+			if _, err := j.run(context.Background(), nil, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", config); err != nil {
 				return nil, err
 			}
 		}

@@ -18,6 +18,7 @@ const (
 	recoveryPointFile = "recovery-point-offset-checkpoint"
 	logStartFile      = "log-start-offset-checkpoint"
 	highWatermarkFile = "replication-offset-checkpoint"
+	cleanerFile       = "cleaner-offset-checkpoint"
 	cleanShutdownFile = ".kafka_cleanshutdown"
 	lockFile          = ".lock"
 	syncFailedFile    = ".rotpeter_sync_failed" // ours: see Store.fail

@@ -32,10 +32,13 @@ type Config struct {
 	TimestampBeforeMaxMillis int64 // message.timestamp.before.max.ms
 	TimestampAfterMaxMillis  int64 // message.timestamp.after.max.ms
 
-	FlushMessages          int64 // flush.messages: an append that makes it so many waits for the disk
-	FlushMillis            int64 // flush.ms
-	FileDeleteDelayMillis  int64 // file.delete.delay.ms
-	MaxCompactionLagMillis int64 // max.compaction.lag.ms: bounds the age of a segment of a compacted topic
+	FlushMessages          int64   // flush.messages: an append that makes it so many waits for the disk
+	FlushMillis            int64   // flush.ms
+	FileDeleteDelayMillis  int64   // file.delete.delay.ms
+	MaxCompactionLagMillis int64   // max.compaction.lag.ms: also bounds the age of a segment of a compacted topic
+	MinCompactionLagMillis int64   // min.compaction.lag.ms
+	DeleteRetentionMillis  int64   // delete.retention.ms: how long tombstones and markers are kept
+	MinCleanableRatio      float64 // min.cleanable.dirty.ratio
 	// Irreplaceable: a directory that is not this topic's is an error, and not set
 	// aside to begin anew.
 	Irreplaceable     bool
@@ -51,7 +54,7 @@ func DefaultConfig() Config {
 		KeepCompression:          true,
 		TimestampBeforeMaxMillis: math.MaxInt64, TimestampAfterMaxMillis: 3600_000,
 		FlushMessages: math.MaxInt64, FlushMillis: math.MaxInt64, FileDeleteDelayMillis: 60_000,
-		MaxCompactionLagMillis: math.MaxInt64, MinInSyncReplicas: 1,
+		MaxCompactionLagMillis: math.MaxInt64, DeleteRetentionMillis: 24 * 3600_000, MinCleanableRatio: 0.5, MinInSyncReplicas: 1,
 	}
 }
 

@@ -265,7 +265,7 @@ func (l *Log) found(g *segment, d damage) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.segmentOf(g.base) != g {
-		return fmt.Errorf("%w: segment %d was deleted", ErrOutOfRange, g.base)
+		return g.away()
 	}
 	if l.addDamageLocked(d, "as they were: the range lies before what the newest snapshot knows, or was replayed") {
 		l.store.kick(l)
@@ -276,12 +276,12 @@ func (l *Log) found(g *segment, d damage) error {
 // around calls f, and again when it met damage that was then taken out of service.
 func (l *Log) around(f func() error) error {
 	for range maxRanges {
-		err := f()
+		err := again(f)
 		var bad *brokenAt
 		if !errors.As(err, &bad) {
 			return err
 		}
-		if err := l.quarantine(bad); err != nil {
+		if err := l.quarantine(bad); err != nil && !errors.Is(err, errReplaced) {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@
 //	recovery-point-offset-checkpoint                   below it every file is complete and durable
 //	log-start-offset-checkpoint                        first offset that may be read
 //	replication-offset-checkpoint                      high watermarks, for Kafka
+//	cleaner-offset-checkpoint                          compacted up to there
 //	.kafka_cleanshutdown, .lock
 //	.rotpeter_reserve, .rotpeter_reserve_last          space for what must go on when the disk is full; ours
 //
@@ -21,6 +22,9 @@
 // that wait together with one round of syncs. The janitor does everything that
 // nobody waits for: it finishes sealed segments (sync, indexes, producer
 // snapshot), writes checkpoints, applies retention and removes what is old.
+//
+// The cleaner compacts logs beside all that: it writes what remains of finished segments
+// into a new one, and puts that in their place (cleaner.go, compact.go, replace.go).
 //
 // # What survives
 //

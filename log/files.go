@@ -44,7 +44,8 @@ type lazyFile struct {
 	// failed write-back may be reported only to a descriptor that was open.
 	pinned atomic.Bool
 
-	mu sync.Mutex // one opener at a time
+	mu      sync.Mutex // one opener at a time
+	retired bool       // another file has its name, or will have
 }
 
 // open returns a held handle. The caller releases it.
@@ -58,6 +59,10 @@ func (f *lazyFile) open(name string, flag int) (*handle, error) {
 		f.mu.Unlock()
 		return h, nil
 	}
+	if f.retired {
+		f.mu.Unlock()
+		return nil, errReplaced
+	}
 	file, err := f.cache.fs.OpenFile(name, flag, 0o600)
 	if err != nil {
 		f.mu.Unlock()
@@ -70,6 +75,19 @@ func (f *lazyFile) open(name string, flag int) (*handle, error) {
 	f.mu.Unlock()
 	f.cache.add(f)
 	return h, nil
+}
+
+// retire keeps the file from being opened again. Who holds it goes on with it.
+func (f *lazyFile) retire() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.retired = true
+}
+
+func (f *lazyFile) isRetired() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.retired
 }
 
 // drop closes the file as soon as nobody uses it.

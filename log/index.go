@@ -192,6 +192,7 @@ func (g *segment) openIndex(suffix string, entryBytes int) (*indexFile, error) {
 		return nil, err
 	}
 	size, err := f.Size()
+	err = errors.Join(err, g.current())
 	if err == nil && (size%int64(entryBytes) != 0 || size > maxIndexBytes) {
 		err = fmt.Errorf("%w: it has %d bytes", errDoubt, size)
 	}

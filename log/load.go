@@ -48,7 +48,9 @@ func (s *Store) load(p place, id [16]byte, c Config) (*Log, error) {
 	}
 	s.mu.Lock()
 	r := loading{l: l, s: s, f: f, c: &c, point: s.points.recovery[p], start: s.points.start[p], high: s.points.high[p], now: now}
+	l.cleaned = s.points.cleaned[p]
 	s.mu.Unlock()
+	l.pointSaved = r.point
 	if err := r.run(); err != nil {
 		return nil, fmt.Errorf("recover %s: %w", p, err)
 	}
@@ -202,7 +204,6 @@ func (r *loading) run() error {
 		g.aborted.Store(nil)
 		if i+1 < len(r.f.bases) {
 			g.end = r.f.bases[i+1]
-			g.limit.Store(g.end)
 		}
 		r.segments = append(r.segments, g)
 	}
@@ -429,6 +430,9 @@ func (r *loading) replay(g *segment, from, at int64) error {
 			return nil
 		}
 		m, err := readMarker(f, h, pos)
+		if err != nil && !errors.Is(err, errTorn) {
+			return err
+		}
 		if err != nil {
 			r.s.slog.Error("the end of a transaction cannot be read", "log", r.l.at.String(), "offset", h.BaseOffset, "producer", h.ProducerID, "reason", err)
 			return nil
@@ -438,19 +442,24 @@ func (r *loading) replay(g *segment, from, at int64) error {
 	})
 }
 
-// readMarker reads the marker of a control batch of a producer; nil for other batches.
+// readMarker reads the marker of a control batch of a producer; nil for other batches. Errors: errTorn if the batch
+// has none, or the disk's.
 func readMarker(f io.ReaderAt, h *batch.Header, pos int64) (*marker, error) {
 	if !h.Control() || !h.HasProducer() || h.Count == 0 {
 		return nil, nil
 	}
 	if h.Size() > maxControlBytes {
-		return nil, fmt.Errorf("control batch of %d bytes", h.Size())
+		return nil, fmt.Errorf("%w: control batch of %d bytes", errTorn, h.Size())
 	}
 	b := make([]byte, h.Size())
 	if n, err := f.ReadAt(b, pos); n < len(b) {
 		return nil, err
 	}
-	return markerOf(h, b)
+	m, err := markerOf(h, b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errTorn, err)
+	}
+	return m, nil
 }
 
 // publish sets the marks and what is left to say about the files.

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"math"
 	"path/filepath"
 	"sort"
 	"sync"
@@ -63,12 +64,16 @@ type logState struct {
 
 	// The recovery point and what was written for it; changed by the janitor.
 	recovery   int64
+	pointSaved int64             // the recovery point that is on disk
 	snapshots  []pendingSnapshot // taken at rolls, not written yet
 	lastSnap   int64             // offset of the newest snapshot file, -1: none
 	oddSnap    int64             // a snapshot that belongs to no segment, -1: none
 	tidy       int64             // the end at which all files were found complete, -1: they were not
 	epochsSafe *epochs           // the list that is in the checkpoint
 	damageSafe *[]damage         // likewise
+
+	cleaned     int64 // compacted up to here (cleaner-offset-checkpoint)
+	uncleanable error // why it is not compacted
 }
 
 // pendingSnapshot is the producer state at an offset.
@@ -224,7 +229,9 @@ func (l *Log) setSegments(all []*segment) {
 	invariant.That(len(all) > 0, "a log has a segment", "log", l.at)
 	for i := 1; i < len(all); i++ {
 		invariant.That(all[i].base > all[i-1].base, "segments are in order", "log", l.at, "base", all[i].base)
+		all[i-1].limit.Store(all[i].base)
 	}
+	all[len(all)-1].limit.Store(math.MaxInt64)
 	l.segments.Store(&all)
 }
 

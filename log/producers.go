@@ -185,6 +185,9 @@ func (p *producer) checkSequence(h *batch.Header, o *AppendOptions) error {
 // apply makes an appended batch part of the state. It returns the transaction that
 // the batch ended, if any. The same call serves live and recovery.
 func (ps *producers) apply(h *batch.Header, m *marker) *completed {
+	if m == nil && h.Control() {
+		return nil // compaction has emptied it
+	}
 	p := ps.byID[h.ProducerID]
 	if p == nil {
 		ps.makeRoom()

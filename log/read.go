@@ -73,13 +73,21 @@ func (l *Log) Read(from int64, maxBytes int, upTo Mark, first bool) (Chunk, erro
 	err := l.around(func() (err error) {
 		if c, err = l.read(from, maxBytes, upTo, first, w[:]); err != nil {
 			c.Release()
+			c = Chunk{}
 		}
 		return err
 	})
-	if err != nil {
-		return Chunk{}, l.readError(err)
+	return c, l.readError(err)
+}
+
+// again calls f until it does not meet a segment that compaction has just replaced. Each
+// time the list of segments is another one, so it comes to an end.
+func again(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, errReplaced) {
+			return err
+		}
 	}
-	return c, nil
 }
 
 func (l *Log) read(from int64, maxBytes int, upTo Mark, first bool, buf []byte) (c Chunk, err error) {

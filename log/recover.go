@@ -200,7 +200,6 @@ func (r *loading) recover() error {
 func (r *loading) goOn(g *segment) {
 	l := r.l
 	g.end = r.next
-	g.limit.Store(r.next)
 	g.sealLocked()
 	l.snapshots = append(l.snapshots, pendingSnapshot{r.next, l.producers.snapshot()})
 	r.segments = append(r.segments, l.newSegment(r.next, r.now))
@@ -258,16 +257,18 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 		}
 		var mark *marker
 		if err == nil {
-			if mark, err = readMarker(f, &h, pos); err != nil {
-				err = fmt.Errorf("%w: %w", errTorn, err)
-			}
+			mark, err = readMarker(f, &h, pos)
 		}
 		if errors.Is(err, errTorn) {
 			if max(g.end, r.next) >= r.promised {
 				return false, r.cut(i, f, pos, err)
 			}
-			err = r.around(i, s, pos, err)
-			if err == nil {
+			if s.pos > pos { // whole, but no marker: a damaged range of its own
+				r.damage(damage{from: h.BaseOffset, to: h.LastOffset() + 1, base: g.base, pos: pos, end: s.pos, reason: err})
+				g.end = h.LastOffset() + 1
+				continue
+			}
+			if err = r.around(i, s, pos, err); err == nil {
 				continue
 			}
 		}
@@ -379,7 +380,6 @@ func (r *loading) cut(i int, f *handle, pos int64, why error) error {
 	}
 	r.segments = r.segments[:i+1]
 	l.setSegments(r.segments)
-	g.limit.Store(math.MaxInt64)
 	if err := f.Truncate(pos); err != nil {
 		return worldly("cut off a torn tail", err)
 	}

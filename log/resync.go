@@ -35,7 +35,7 @@ func (s *scanner) resync(pos int64) (offset, at int64, err error) {
 		// Its base offset may be wrong too. The batch after it tells, where that goes on from it; the broken one
 		// before it, if the number of its records can be read.
 		after, known, err := s.successor(&h, p)
-		if err != nil || p == pos && !known {
+		if err != nil || p == pos && (!known || h.BaseOffset == s.expect) {
 			return false, err
 		}
 		goesBack := known && after <= h.LastOffset()

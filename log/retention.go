@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -58,17 +59,17 @@ func (i *segmentInfo) newest() int64 {
 // together, then the files.
 func (s *Store) retain(now time.Time) {
 	type cut struct {
-		l *Log
-		n int
+		l     *Log
+		below int64
 	}
 	var cuts []cut
 	for _, l := range s.open() {
-		n, err := l.advanceOver(now)
-		if err != nil {
+		below, err := l.advanceOver(now)
+		if err != nil && !errors.Is(err, errReplaced) {
 			s.report("apply retention to "+l.at.String(), err)
 		}
-		if n > 0 {
-			cuts = append(cuts, cut{l, n})
+		if below > 0 {
+			cuts = append(cuts, cut{l, below})
 		}
 	}
 	if len(cuts) == 0 {
@@ -79,29 +80,26 @@ func (s *Store) retain(now time.Time) {
 		return // the segments lie below the start, and go the next time
 	}
 	for _, c := range cuts {
-		s.report("delete segments of "+c.l.at.String(), c.l.deleteSegments(now, c.n))
+		s.report("delete segments of "+c.l.at.String(), c.l.deleteSegments(now, c.below))
 	}
 }
 
 // deleteBelowStart deletes the segments that DeleteBefore left below the start.
 func (l *Log) deleteBelowStart(now time.Time) error {
 	all := *l.segments.Load()
-	n, start := 0, l.marks.load().Start
-	for n < len(all)-1 && all[n+1].base <= start {
-		n++
-	}
-	if n == 0 {
+	start := l.marks.load().Start
+	if len(all) == 1 || all[1].base > start {
 		return nil
 	}
 	if err := l.store.saveStarts(); err != nil {
 		return err
 	}
-	return l.deleteSegments(now, n)
+	return l.deleteSegments(now, start)
 }
 
-// advanceOver moves the log's start over the segments that are expired and tells how
-// many they are. If all are, it rolls first.
-func (l *Log) advanceOver(now time.Time) (n int, err error) {
+// advanceOver moves the log's start over the segments that are expired and tells where
+// they end; 0 if there are none. If all are, it rolls first.
+func (l *Log) advanceOver(now time.Time) (below int64, err error) {
 	all := *l.segments.Load()
 	infos := make([]segmentInfo, len(all))
 	l.mu.Lock()
@@ -119,24 +117,25 @@ func (l *Log) advanceOver(now time.Time) (n int, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if current := *l.segments.Load(); l.closed || current[len(current)-1] != all[len(all)-1] {
-		return 0, nil // it rolled meanwhile: the next time
+	if l.closed || !slices.Equal(*l.segments.Load(), all) {
+		return 0, nil // it rolled or was compacted meanwhile: the next time
 	}
 	o := l.marks.load()
 	last := len(all) - 1
 	infos[last].next, infos[last].bytes, infos[last].largest = o.End, all[last].size.Load(), all[last].maxTimestamp
 	infos[last].modified = all[last].modified
-	n = expired(infos, o.Start, o.High, millis(now), c)
+	n := expired(infos, o.Start, o.High, millis(now), c)
 	if n == 0 {
 		return 0, nil
 	}
 	if n == len(all) {
 		l.startSegmentLocked(millis(now), c)
 	}
-	if base := (*l.segments.Load())[n].base; base > o.Start {
-		l.advanceStartLocked(base)
+	below = (*l.segments.Load())[n].base
+	if below > o.Start {
+		l.advanceStartLocked(below)
 	}
-	return n, nil
+	return below, nil
 }
 
 // largestOf looks up the largest timestamps of the segments that retention may remove, and of the first that it
@@ -158,9 +157,9 @@ func (l *Log) largestOf(all []*segment, infos []segmentInfo, now time.Time, c *C
 	return nil
 }
 
-// deleteSegments takes the first n segments out of the log. Their files are renamed at once and
+// deleteSegments takes the segments that end below an offset out of the log. Their files are renamed at once and
 // removed after file.delete.delay.ms; readers that hold them finish undisturbed.
-func (l *Log) deleteSegments(now time.Time, n int) error {
+func (l *Log) deleteSegments(now time.Time, below int64) error {
 	l.keep()
 	defer l.unkeep()
 	l.mu.Lock()
@@ -169,6 +168,10 @@ func (l *Log) deleteSegments(now time.Time, n int) error {
 		return nil
 	}
 	all := *l.segments.Load()
+	n := 0
+	for n < len(all)-1 && all[n+1].base <= below {
+		n++
+	}
 	gone, rest := all[:n], all[n:]
 	l.setSegments(rest)
 	delay := time.Duration(l.config.Load().FileDeleteDelayMillis) * time.Millisecond

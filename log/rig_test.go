@@ -23,6 +23,8 @@ type rig struct {
 	c     Config
 	every time.Duration
 	lg    *slog.Logger
+	// cleaner compacts; the zero value does not
+	cleaner CleanerConfig
 
 	mu      sync.Mutex
 	ledgers map[string]*ledger
@@ -76,7 +78,7 @@ func (b *rig) options() Options {
 			return id
 		},
 		Random: func() int64 { return 0 }, SyncFS: false, OpenFiles: 4,
-		Log:            b.lg,
+		Log: b.lg, Cleaner: b.cleaner,
 		RetentionCheck: b.every, Checkpoint: b.every / 2, StartCheckpoint: b.every / 2,
 		ProducerExpiration: 24 * time.Hour, ProducerExpirationCheck: time.Hour,
 	}

@@ -233,7 +233,7 @@ func (g *segment) sealedIndex() (*sealedIndex, error) {
 
 func (g *segment) readIndex() ([]indexEntry, error) {
 	b, err := readFile(g.l.store.fs, g.path(indexSuffix), maxIndexBytes)
-	if err != nil {
+	if err := errors.Join(err, g.current()); err != nil {
 		return nil, err
 	}
 	return parseIndex(b, g.size.Load())
@@ -321,7 +321,7 @@ func (g *segment) readIndexes() (*memIndex, error) {
 		return nil, err
 	}
 	b, err := readFile(g.l.store.fs, g.path(timeIndexSuffix), maxIndexBytes)
-	if err != nil {
+	if err := errors.Join(err, g.current()); err != nil {
 		return nil, err
 	}
 	times, err := parseTimeIndex(b)
@@ -341,7 +341,7 @@ func (g *segment) readIndexes() (*memIndex, error) {
 // rebuild makes both indexes again from the batches; the janitor writes them.
 func (g *segment) rebuild(why error) (*memIndex, error) {
 	if g.l.segmentOf(g.base) != g {
-		return nil, fmt.Errorf("%w: segment %d was deleted", ErrOutOfRange, g.base)
+		return nil, g.away()
 	}
 	g.l.store.slog.Warn("making the indexes of a segment again", "log", g.l.place().String(), "segment", g.base, "reason", why)
 	m := new(memIndex)
@@ -412,6 +412,9 @@ func (g *segment) abortedTxns() (*growing[abortedTxn], error) {
 	}
 	a := new(growing[abortedTxn])
 	b, err := readFile(g.l.store.fs, g.path(txnIndexSuffix), maxIndexBytes)
+	if err := g.current(); err != nil {
+		return nil, err
+	}
 	if err != nil && !missing(err) {
 		return nil, g.failed("read transaction index", err)
 	}
@@ -429,10 +432,29 @@ func (g *segment) abortedTxns() (*growing[abortedTxn], error) {
 // failed wraps a failure about this segment. One that was deleted meanwhile is out
 // of range and not broken.
 func (g *segment) failed(what string, err error) error {
+	if errors.Is(err, errReplaced) {
+		return err
+	}
 	if missing(err) && g.l.segmentOf(g.base) != g {
-		return fmt.Errorf("%w: segment %d was deleted", ErrOutOfRange, g.base)
+		return g.away()
 	}
 	return fmt.Errorf("%w: %s of segment %d of %s: %w", ErrStorage, what, g.base, g.l.place(), err)
+}
+
+// away says why a segment is not in its log any more.
+func (g *segment) away() error {
+	if g.log.isRetired() {
+		return errReplaced
+	}
+	return fmt.Errorf("%w: segment %d was deleted", ErrOutOfRange, g.base)
+}
+
+// current is errReplaced once a file that was read by its name may have been another's.
+func (g *segment) current() error {
+	if g.log.isRetired() {
+		return errReplaced
+	}
+	return nil
 }
 
 // find gives the first batch whose last offset is at least offset. io.EOF if there

@@ -39,6 +39,8 @@ type Options struct {
 	StartCheckpoint         time.Duration // log.flush.start.offset.checkpoint.interval.ms
 	ProducerExpiration      time.Duration // producer.id.expiration.ms
 	ProducerExpirationCheck time.Duration // producer.id.expiration.check.interval.ms
+
+	Cleaner CleanerConfig // the zero value: nothing is compacted
 }
 
 // defaultOpenFiles is what the usual limit of 1024 descriptors allows beside connections
@@ -59,10 +61,11 @@ type Store struct {
 
 	flusher flusher
 	janitor janitor
+	cleaner cleaner
 	spare   spare
 
 	complained atomic.Int64   // when a full disk was last reported, nanoseconds
-	keeper     sync.WaitGroup // the janitor's goroutine, which waits for the flusher's
+	keeper     sync.WaitGroup // the goroutines of janitor and cleaner, which wait for the flusher's
 	wg         sync.WaitGroup // the flusher's
 
 	failure atomic.Pointer[error]
@@ -85,17 +88,17 @@ type Store struct {
 
 // checkpoints are the offset files of the directory.
 type checkpoints struct {
-	recovery, start, high map[place]int64
+	recovery, start, high, cleaned map[place]int64
 }
 
-func (c *checkpoints) each() [3]struct {
+func (c *checkpoints) each() [4]struct {
 	file    string
 	offsets *map[place]int64
 } {
-	return [3]struct {
+	return [4]struct {
 		file    string
 		offsets *map[place]int64
-	}{{recoveryPointFile, &c.recovery}, {logStartFile, &c.start}, {highWatermarkFile, &c.high}}
+	}{{recoveryPointFile, &c.recovery}, {logStartFile, &c.start}, {highWatermarkFile, &c.high}, {cleanerFile, &c.cleaned}}
 }
 
 // OpenStore takes the directory for this process, making it if there is none. Logs
@@ -117,6 +120,7 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	s.windows.New = func() any { return new(window) }
 	s.flusher.init(s)
 	s.janitor.init(s)
+	s.cleaner.init(s)
 	if err := makeDir(fsys, filepath.Clean(dir)); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -131,6 +135,7 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	s.spare.init(s)
 	s.wg.Go(s.flusher.run)
 	s.keeper.Go(s.janitor.run)
+	s.keeper.Go(s.cleaner.run)
 	return s, nil
 }
 
@@ -345,7 +350,9 @@ func (s *Store) jitter(c *Config) int64 {
 func (s *Store) saveStarts() error { return s.save(logStartFile) }
 
 // saveAll makes all checkpoints durable.
-func (s *Store) saveAll() error { return s.save(recoveryPointFile, logStartFile, highWatermarkFile) }
+func (s *Store) saveAll() error {
+	return s.save(recoveryPointFile, logStartFile, highWatermarkFile, cleanerFile)
+}
 
 // save writes the named checkpoints. A full disk leaves the old ones in place.
 func (s *Store) save(files ...string) error {
@@ -362,6 +369,9 @@ func (s *Store) save(files ...string) error {
 		if err != nil {
 			return s.unsaved(err)
 		}
+		if c.file == recoveryPointFile {
+			s.settlePoints(*c.offsets)
+		}
 	}
 	if len(files) == len(now.each()) {
 		s.mu.Lock()
@@ -371,6 +381,15 @@ func (s *Store) save(files ...string) error {
 		s.mu.Unlock()
 	}
 	return nil
+}
+
+// settlePoints takes over that recovery points are on disk.
+func (s *Store) settlePoints(saved map[place]int64) {
+	for _, l := range s.open() {
+		l.mu.Lock()
+		l.pointSaved = max(l.pointSaved, saved[l.at])
+		l.mu.Unlock()
+	}
 }
 
 // unsaved tells a full disk, which heals, from a broken one.
@@ -385,7 +404,7 @@ func (s *Store) unsaved(err error) error {
 // that they no longer speak of.
 func (s *Store) checkpoints() (c checkpoints, stale []place) {
 	s.mu.Lock()
-	c = checkpoints{maps.Clone(s.points.recovery), maps.Clone(s.points.start), maps.Clone(s.points.high)}
+	c = checkpoints{maps.Clone(s.points.recovery), maps.Clone(s.points.start), maps.Clone(s.points.high), maps.Clone(s.points.cleaned)}
 	stale = slices.Collect(maps.Keys(s.stale))
 	all := make([]*Log, 0, len(s.logs))
 	for _, l := range s.logs {
@@ -401,6 +420,9 @@ func (s *Store) checkpoints() (c checkpoints, stale []place) {
 			// segments may come back after a power cut.
 			if o.Start > 0 {
 				c.start[l.at] = o.Start
+			}
+			if l.cleaned > 0 {
+				c.cleaned[l.at] = l.cleaned
 			}
 		}
 		l.mu.Unlock()
@@ -465,6 +487,7 @@ func (s *Store) Close() error {
 		l.mu.Unlock()
 	}
 	close(s.janitor.stop)
+	close(s.cleaner.stop)
 	s.keeper.Wait()
 	close(s.flusher.stop) // it answers all who wait before it ends
 	s.wg.Wait()

@@ -71,20 +71,9 @@ func (d *Decoder) Records(b []byte, limit int64, visit func(Record) error) error
 	if h.Count < 0 {
 		return fmt.Errorf("%w: count %d", ErrRecord, h.Count)
 	}
-	w, err := d.open(&h, b[:h.Size()], limit)
+	w, err := d.openWhole(&h, b[:h.Size()], limit)
 	if err != nil {
 		return err
-	}
-	if w.in != nil {
-		d.whole = d.whole[:0]
-		for w.fill() {
-			d.whole = append(d.whole, w.buf[:w.w]...)
-			w.r = w.w
-		}
-		if w.err != nil {
-			return w.err
-		}
-		w = walker{buf: d.whole, w: len(d.whole)}
 	}
 	return w.records(h.Count, visit)
 }

@@ -26,6 +26,7 @@ type Encoder struct {
 	zstd      *zstd.Encoder
 	zstdLevel int
 	stream    stream
+	kept      []kept // of the batch that is filtered
 }
 
 // stream is one batch on its way through a compressor into out.
