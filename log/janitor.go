@@ -41,8 +41,11 @@ type task struct {
 	run   func(now time.Time)
 }
 
-// kick has the janitor look after a log soon.
+// kick has the janitor look after a log soon; one that is being loaded when that is done.
 func (s *Store) kick(l *Log) {
+	if l.wanted.Store(true); !l.loaded.Load() {
+		return
+	}
 	j := &s.janitor
 	j.mu.Lock()
 	j.kicked[l] = struct{}{}

@@ -25,6 +25,17 @@ type found struct {
 
 // load makes the log of a place from its directory, or an empty one without any.
 func (s *Store) load(p place, id [16]byte, c Config) (*Log, error) {
+	l, err := s.loadFiles(p, id, c)
+	if err != nil {
+		return nil, err
+	}
+	if l.loaded.Store(true); l.wanted.Load() {
+		s.kick(l)
+	}
+	return l, nil
+}
+
+func (s *Store) loadFiles(p place, id [16]byte, c Config) (*Log, error) {
 	l := &Log{store: s, at: p, id: id, keeping: make(chan struct{}, 1)}
 	l.config.Store(&c)
 	dir := partitionDir(s.dir, p)

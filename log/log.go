@@ -37,6 +37,8 @@ type Log struct {
 	inspect sync.Mutex               // one search for the extent of damage at a time; it is held while reading
 
 	deleted atomic.Bool   // removed from the store
+	loaded  atomic.Bool   // it may be seen by others than its loader
+	wanted  atomic.Bool   // the janitor was asked for
 	keeping chan struct{} // whoever holds its one token works on the directory's files
 
 	mu sync.Mutex
