@@ -282,7 +282,8 @@ func (r *loading) believe() (bool, error) {
 	if err != nil {
 		return false, worldly("read the active segment", err)
 	}
-	if end != r.point { // a clean stop leaves them equal
+	// A clean stop leaves them equal. Kafka's metadata log has no recovery point there.
+	if end < r.point || end > r.point && r.point > 0 {
 		r.s.slog.Warn("a log that was left clean does not end where it was durable and is recovered", "log", l.at.String(), "end", end, "recovery point", r.point)
 		r.reset(g)
 		return false, nil
