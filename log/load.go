@@ -20,7 +20,7 @@ type found struct {
 	segments  []fs.FileInfo // .log files
 	bases     []int64       // of segments, increasing
 	snapshots []int64       // offsets, increasing
-	others    map[int64][]string
+	indexes   []string      // file names
 }
 
 // load makes the log of a place from its directory, or an empty one without any.
@@ -91,7 +91,7 @@ func (s *Store) survey(p place, id [16]byte, c *Config) (*found, error) {
 	if err != nil {
 		return nil, worldly("read the directory of "+p.String(), err)
 	}
-	f, data := &found{others: map[int64][]string{}}, false
+	f, data := &found{}, false
 	for _, e := range entries {
 		if err := s.sort(f, dir, e); err != nil {
 			return nil, err
@@ -126,11 +126,10 @@ func (s *Store) survey(p place, id [16]byte, c *Config) (*found, error) {
 // sort puts one file into its list. What an earlier life left to be removed is removed.
 func (s *Store) sort(f *found, dir string, e fs.DirEntry) error {
 	name := e.Name()
-	path := filepath.Join(dir, name)
 	if offset, ok := offsetOf(name, logSuffix); ok {
 		info, err := e.Info()
 		if err != nil {
-			return worldly("stat "+path, err)
+			return worldly("stat "+filepath.Join(dir, name), err)
 		}
 		f.bases, f.segments = append(f.bases, offset), append(f.segments, info)
 		return nil
@@ -140,13 +139,13 @@ func (s *Store) sort(f *found, dir string, e fs.DirEntry) error {
 		return nil
 	}
 	for _, suffix := range []string{indexSuffix, timeIndexSuffix, txnIndexSuffix} {
-		if offset, ok := offsetOf(name, suffix); ok {
-			f.others[offset] = append(f.others[offset], path)
+		if _, ok := offsetOf(name, suffix); ok {
+			f.indexes = append(f.indexes, name)
 			return nil
 		}
 	}
 	if filepath.Ext(name) == deletedSuffix {
-		s.janitor.later(time.Time{}, path)
+		s.janitor.later(time.Time{}, filepath.Join(dir, name))
 	}
 	return nil
 }
@@ -195,11 +194,9 @@ type loading struct {
 
 func (r *loading) run() error {
 	l := r.l
-	for base, names := range r.f.others { // indexes without their segment
-		if _, ok := slices.BinarySearch(r.f.bases, base); !ok {
-			for _, name := range names {
-				l.removeQuietly(name)
-			}
+	for _, name := range r.f.indexes { // without their segment
+		if _, ok := slices.BinarySearch(r.f.bases, leadingOffset(name)); !ok {
+			l.removeQuietly(filepath.Join(l.path(), name))
 		}
 	}
 	if len(r.f.bases) == 0 {
