@@ -105,6 +105,8 @@ func TestReserve(t *testing.T) {
 		disk := vfs.NewQuota(vfs.NewMem(), 64<<20)
 		b := newRig(t, disk)
 		b.put("t", 1, 1)
+		time.Sleep(2 * retryPause) // the janitor's first round may need space too
+		synctest.Wait()
 		names := func() string {
 			entries, err := disk.ReadDir("data")
 			if err != nil {
