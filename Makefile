@@ -26,6 +26,9 @@ FUZZTIME ?= 10s
 TESTFLAGS ?=
 COMPATFLAGS ?=
 
+# Suites of `make compat`, comma-separated; empty is all of them.
+ONLY ?=
+
 .PHONY: help
 help: ## list the targets
 	@echo 'Rotpeter $(VERSION)'
@@ -62,8 +65,8 @@ golden: ## rewrite the expected results of the scripts in testdata from what the
 	@git status --short -- '*testdata*' docs
 
 .PHONY: compat
-compat: build ## run real clients and tools against the built broker (COMPATFLAGS: see go run ./compat -help)
-	$(GO) run ./compat $(COMPATFLAGS)
+compat: build ## run real clients and tools against the built broker (ONLY=swap or ONLY=clients,dump: these suites; COMPATFLAGS: see go run ./compat -help)
+	$(GO) run ./compat $(if $(ONLY),-suite '$(ONLY)') $(COMPATFLAGS)
 
 .PHONY: bench
 bench: ## run the Go benchmarks of the hot rooms (the scenarios against Apache Kafka are not built yet)

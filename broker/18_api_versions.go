@@ -60,7 +60,11 @@ func (b *Broker) addFeatures(resp *kmsg.ApiVersionsResponse) {
 		if f.Min > 0 || resp.Version >= 4 {
 			resp.SupportedFeatures = append(resp.SupportedFeatures, kmsg.ApiVersionsResponseSupportedFeature{Name: f.Name, MinVersion: f.Min, MaxVersion: f.Max})
 		}
-		if level := im.Feature(f.Name); level > 0 {
+		level := im.Feature(f.Name)
+		if f.Name == metadata.FeatureKRaftVersion {
+			level = b.kraftVersion // told by control records
+		}
+		if level > 0 {
 			resp.FinalizedFeatures = append(resp.FinalizedFeatures, kmsg.ApiVersionsResponseFinalizedFeature{Name: f.Name, MinVersionLevel: level, MaxVersionLevel: level})
 		}
 	}

@@ -60,6 +60,9 @@ type Broker struct {
 	nodeID    int32
 	clusterID string
 	dirID     [16]byte
+
+	kraftVersion int16 // 1: the voters are in the metadata log (KIP-853)
+
 	rack      *string
 	endpoints map[string]endpoint
 
@@ -70,6 +73,7 @@ type Broker struct {
 	img         atomic.Pointer[metadata.Image]
 	meta        *coordinator.Shell
 	metaLog     *log.Log
+	snapshots   *snapshots // of the metadata log
 	store       *log.Store
 	parts       *partitions
 	groups      *groups

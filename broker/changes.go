@@ -35,6 +35,9 @@ func (b *Broker) publish(s coordinator.Shard) {
 		b.applyDynamic(im)
 	}
 	b.img.Store(im)
+	if !shard.InTransaction() && im.Feature(metadata.FeatureMetadataVersion) > 0 {
+		b.snapshots.offer(im)
+	}
 	if old == nil {
 		return
 	}

@@ -26,9 +26,8 @@ type journal struct {
 	epoch   int32
 	origin  log.Origin
 	durable bool
-	// snapshot, if not nil, returns the records below an offset at or after the log's
-	// start, as batches, for a log whose beginning was deleted.
-	snapshot func(o log.Offsets) (batches []byte, end int64, err error)
+	// snapshots, if not nil, are those of the log: loading begins with the newest.
+	snapshots *snapshots
 }
 
 // Load reads the partition from its start to its end.
@@ -39,30 +38,44 @@ func (j *journal) Load(apply func(coordinator.Record) error) error {
 	}
 	o := l.Offsets()
 	from := o.Start
-	if from > 0 && j.snapshot != nil {
-		b, end, err := j.snapshot(o)
-		if err == nil {
-			_, err = loadBatches(b, 0, apply)
+	if j.snapshots != nil {
+		if from, err = j.snapshots.load(o, apply); err != nil {
+			return fmt.Errorf("load what was before offset %d of %s-%d: %w", o.Start, l.Topic(), l.Partition(), err)
 		}
-		if err != nil {
-			return fmt.Errorf("load what was before offset %d of %s-%d: %w", from, l.Topic(), l.Partition(), err)
-		}
-		from = end
 	}
-	for from < o.End {
-		next, err := j.loadSome(l, from, apply)
+	return readBatches(l, from, o.End, func(h *batch.Header, b []byte) error {
+		if err := batch.CheckCRC(h, b); err != nil {
+			return err
+		}
+		j.count(len(b), h.MaxTimestamp)
+		return loadBatch(h, b, from, apply)
+	})
+}
+
+// count tells the snapshots what there is behind the newest of them.
+func (j *journal) count(bytes int, timestamp int64) {
+	if j.snapshots != nil {
+		j.snapshots.count(bytes, timestamp)
+	}
+}
+
+// readBatches calls each for the batches of a log from an offset to an end, in large
+// reads.
+func readBatches(l *log.Log, from, end int64, each func(h *batch.Header, b []byte) error) error {
+	for from < end {
+		next, err := readSome(l, from, each)
 		if err != nil {
 			return fmt.Errorf("load %s-%d from offset %d: %w", l.Topic(), l.Partition(), from, err)
 		}
 		if next <= from {
-			return fmt.Errorf("load %s-%d: no batch at offset %d below the end %d", l.Topic(), l.Partition(), from, o.End)
+			return fmt.Errorf("load %s-%d: no batch at offset %d below the end %d", l.Topic(), l.Partition(), from, end)
 		}
 		from = next
 	}
 	return nil
 }
 
-func (j *journal) loadSome(l *log.Log, from int64, apply func(coordinator.Record) error) (next int64, err error) {
+func readSome(l *log.Log, from int64, each func(h *batch.Header, b []byte) error) (next int64, err error) {
 	chunk, err := l.Read(from, journalReadBytes, log.End, true)
 	if err != nil {
 		return 0, err
@@ -77,29 +90,17 @@ func (j *journal) loadSome(l *log.Log, from int64, apply func(coordinator.Record
 				return 0, err
 			}
 		}
-		if next, err = loadBatches(b, from, apply); err != nil {
-			return 0, err
+		for len(b) > 0 {
+			h, err := batch.Parse(b)
+			if err != nil {
+				return 0, err
+			}
+			if err := each(&h, b[:h.Size()]); err != nil {
+				return 0, err
+			}
+			next = h.LastOffset() + 1
+			b = b[h.Size():]
 		}
-	}
-	return next, nil
-}
-
-// loadBatches applies the records of whole batches from an offset on.
-func loadBatches(b []byte, from int64, apply func(coordinator.Record) error) (next int64, err error) {
-	next = from
-	for len(b) > 0 {
-		h, err := batch.Parse(b)
-		if err == nil {
-			err = batch.CheckCRC(&h, b[:h.Size()])
-		}
-		if err != nil {
-			return 0, err
-		}
-		if err := loadBatch(&h, b[:h.Size()], from, apply); err != nil {
-			return 0, err
-		}
-		next = h.LastOffset() + 1
-		b = b[h.Size():]
 	}
 	return next, nil
 }
@@ -150,6 +151,7 @@ func (j *journal) Append(now time.Time, rs []coordinator.Record) (coordinator.Re
 	if err != nil {
 		return nil, fmt.Errorf("append %d records to %s-%d: %w", len(rs), l.Topic(), l.Partition(), err)
 	}
+	j.count(len(b), now.UnixMilli())
 	if done.Commit == nil {
 		return nil, nil
 	}

@@ -152,26 +152,7 @@ func plainMetrics() []plainMetric {
 	gauge("kafka_log_logmanager_offlinelogdirectorycount", "Data directories that a storage error took out of service.",
 		func(f *brokerFacts) float64 { return float64(f.OfflineLogDirs) })
 
-	const cleaner = "kafka_log_logcleaner_"
-	gauge(cleaner+"cleaner_recopy_percent", "Of the last log compacted: bytes written, in percent of those read.", func(f *brokerFacts) float64 {
-		if f.Cleaner.BytesRead == 0 {
-			return 0
-		}
-		return 100 * float64(f.Cleaner.BytesWritten) / float64(f.Cleaner.BytesRead)
-	})
-	gauge(cleaner+"max_buffer_utilization_percent", "Of the last log compacted: how full the map of keys was.",
-		func(f *brokerFacts) float64 { return 100 * f.Cleaner.MapUse })
-	gauge(cleaner+"max_clean_time_secs", "Of the last log compacted: how long it took.", func(f *brokerFacts) float64 { return f.Cleaner.Duration.Seconds() })
-	gauge(cleaner+"max_compaction_delay_secs", "By how much the most overdue log has passed max.compaction.lag.ms.",
-		func(f *brokerFacts) float64 { return float64(f.Cleaner.Delay) / 1000 })
-	gauge(cleaner+"deadthreadcount", "Always 0: the cleaner ends with the broker.", always(0))
-	const manager = "kafka_log_logcleanermanager_"
-	gauge(manager+"max_dirty_percent", "Share of the dirtiest log that is not compacted.", func(f *brokerFacts) float64 { return 100 * f.Cleaner.DirtyRatio })
-	gauge(manager+"uncleanable_partitions_count", "Logs that cannot be compacted: the broker's log says why.", func(f *brokerFacts) float64 { return float64(f.Cleaner.Uncleanable) })
-	gauge(manager+"uncleanable_bytes", "Bytes of those logs that would have been compacted.", func(f *brokerFacts) float64 { return float64(f.Cleaner.UncleanableBytes) })
-	gauge(manager+"time_since_last_run_ms", "Time since the cleaner last looked for something to do.", func(f *brokerFacts) float64 {
-		return float64(f.Cleaner.Idle.Milliseconds())
-	})
+	cleanerMetrics(gauge)
 
 	const groups = "kafka_coordinator_group_groupmetadatamanager_"
 	gauge(groups+"numgroups", "Groups.", func(f *brokerFacts) float64 { return float64(f.Groups.all()) })
@@ -198,6 +179,30 @@ func plainMetrics() []plainMetric {
 	gauge("kafka_network_socketserver_memorypoolused", "Bytes that requests hold of the memory for requests.", func(f *brokerFacts) float64 { return float64(f.RequestMemory) })
 	gauge("kafka_network_socketserver_memorypoolavailable", "Bytes that requests may still take.", func(f *brokerFacts) float64 { return float64(f.RequestMemoryLimit - f.RequestMemory) })
 	return all
+}
+
+// cleanerMetrics are those of compaction.
+func cleanerMetrics(gauge func(name, help string, of func(*brokerFacts) float64)) {
+	const cleaner = "kafka_log_logcleaner_"
+	gauge(cleaner+"cleaner_recopy_percent", "Of the last log compacted: bytes written, in percent of those read.", func(f *brokerFacts) float64 {
+		if f.Cleaner.BytesRead == 0 {
+			return 0
+		}
+		return 100 * float64(f.Cleaner.BytesWritten) / float64(f.Cleaner.BytesRead)
+	})
+	gauge(cleaner+"max_buffer_utilization_percent", "Of the last log compacted: how full the map of keys was.",
+		func(f *brokerFacts) float64 { return 100 * f.Cleaner.MapUse })
+	gauge(cleaner+"max_clean_time_secs", "Of the last log compacted: how long it took.", func(f *brokerFacts) float64 { return f.Cleaner.Duration.Seconds() })
+	gauge(cleaner+"max_compaction_delay_secs", "By how much the most overdue log has passed max.compaction.lag.ms.",
+		func(f *brokerFacts) float64 { return float64(f.Cleaner.Delay) / 1000 })
+	gauge(cleaner+"deadthreadcount", "Always 0: the cleaner ends with the broker.", func(*brokerFacts) float64 { return 0 })
+	const manager = "kafka_log_logcleanermanager_"
+	gauge(manager+"max_dirty_percent", "Share of the dirtiest log that is not compacted.", func(f *brokerFacts) float64 { return 100 * f.Cleaner.DirtyRatio })
+	gauge(manager+"uncleanable_partitions_count", "Logs that cannot be compacted: the broker's log says why.", func(f *brokerFacts) float64 { return float64(f.Cleaner.Uncleanable) })
+	gauge(manager+"uncleanable_bytes", "Bytes of those logs that would have been compacted.", func(f *brokerFacts) float64 { return float64(f.Cleaner.UncleanableBytes) })
+	gauge(manager+"time_since_last_run_ms", "Time since the cleaner last looked for something to do.", func(f *brokerFacts) float64 {
+		return float64(f.Cleaner.Idle.Milliseconds())
+	})
 }
 
 // Describe sends nothing: per-topic series come and go, and the registry then

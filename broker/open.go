@@ -8,14 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/internal/vfs"
 	"github.com/rotpeter/rotpeter/log"
-	"github.com/rotpeter/rotpeter/log/batch"
 	"github.com/rotpeter/rotpeter/metadata"
 )
 
@@ -43,6 +40,7 @@ func (b *Broker) open(ctx context.Context, o Options) error {
 	b.wg.Go(b.reap)
 	b.wg.Go(b.forgetOffsets)
 	b.wg.Go(b.watchStore)
+	b.wg.Go(func() { b.snapshots.run(b.life) })
 	return nil
 }
 
@@ -53,6 +51,9 @@ func (b *Broker) identify(o Options) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		p := metadata.MetaProperties{ClusterID: metadata.UUIDString(b.newID()), NodeID: b.nodeID, DirectoryID: b.newID()}
 		b.clusterID, b.dirID = p.ClusterID, p.DirectoryID
+		if err := b.format(o, p.DirectoryID); err != nil {
+			return err
+		}
 		return writeFile(o.FS, path, p.Format(time.Now()))
 	}
 	if err != nil {
@@ -77,25 +78,27 @@ func (b *Broker) identify(o Options) error {
 // openMetadata takes the lead of the metadata log in a new epoch, replays it and
 // registers this start of the broker.
 func (b *Broker) openMetadata(ctx context.Context, o Options) error {
+	if err := prepareMetadataDir(o); err != nil {
+		return err
+	}
 	l, err := b.store.Open(metadata.ClusterMetadataTopic, 0, metadata.ClusterMetadataTopicID, metadataLogConfig(o.Config))
 	if err != nil {
 		return fmt.Errorf("open the metadata log: %w", err)
 	}
 	b.metaLog = l
-	epoch, err := b.lead(o, l)
+	b.snapshots = newSnapshots(o.FS, metadataDir(o), l, b.log, newSnapshotSettings(o.Config))
+	epoch, err := b.lead(o, l, b.snapshots)
 	if err != nil {
 		return err
 	}
 	b.meta = coordinator.NewShell(coordinator.ShellOptions{
-		Name: metadata.ClusterMetadataTopic,
-		New:  func() coordinator.Shard { return metadata.NewShard(b.shardOptions()) },
-		Journal: &journal{open: func() (*log.Log, error) { return l, nil }, epoch: epoch, origin: log.Raft, durable: b.durableAcks, snapshot: func(at log.Offsets) ([]byte, int64, error) {
-			return readSnapshot(o.FS, filepath.Join(o.Dir, metadata.ClusterMetadataTopic+"-0"), at)
-		}},
+		Name:      metadata.ClusterMetadataTopic,
+		New:       func() coordinator.Shard { return metadata.NewShard(b.shardOptions()) },
+		Journal:   &journal{open: func() (*log.Log, error) { return l, nil }, epoch: epoch, origin: log.Raft, durable: b.durableAcks, snapshots: b.snapshots},
 		Committed: b.publish,
 		Log:       b.log.With("coordinator", metadata.ClusterMetadataTopic),
 	})
-	if _, err := b.askMetadata(ctx, metadata.Bootstrap{}); err != nil {
+	if _, err := b.askMetadata(ctx, bootstrapRecords(o)); err != nil {
 		return fmt.Errorf("begin the metadata log: %w", err)
 	}
 	if _, err := b.askMetadata(ctx, b.registration()); err != nil {
@@ -151,62 +154,6 @@ func (b *Broker) registration() metadata.RegisterBroker {
 	return r
 }
 
-// lead begins a new leader epoch, as the only voter does at every start: the
-// election's result is on disk before the first record of the epoch.
-func (b *Broker) lead(o Options, l *log.Log) (epoch int32, err error) {
-	path := filepath.Join(o.Dir, metadata.ClusterMetadataTopic+"-0", quorumStateFile)
-	last := l.Offsets().LeaderEpoch
-	text, err := readFile(o.FS, path)
-	switch {
-	case err == nil:
-		q, err := metadata.ParseQuorumState(text)
-		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", path, err)
-		}
-		last = max(last, q.LeaderEpoch)
-	case !errors.Is(err, fs.ErrNotExist):
-		return 0, fmt.Errorf("read %s: %w", path, err)
-	}
-	epoch = max(last, 0) + 1
-	q := metadata.QuorumState{LeaderID: b.nodeID, LeaderEpoch: epoch, VotedID: -1, CurrentVoters: []int32{b.nodeID}}
-	if err := o.FS.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return 0, fmt.Errorf("make the metadata log's directory: %w", err)
-	}
-	if err := b.store.Essential(func() error { return writeFile(o.FS, path, q.Format()) }); err != nil {
-		return 0, err
-	}
-	return epoch, b.announce(l, epoch)
-}
-
-// readSnapshot reads the newest snapshot of the metadata log that the log goes on
-// from: <offset>-<epoch>.checkpoint holds everything below the offset (KIP-630).
-func readSnapshot(fsys vfs.FS, dir string, at log.Offsets) (batches []byte, end int64, err error) {
-	entries, err := fsys.ReadDir(dir)
-	if err != nil {
-		return nil, 0, fmt.Errorf("look for snapshots: %w", err)
-	}
-	name := ""
-	for _, e := range entries {
-		id, ok := strings.CutSuffix(e.Name(), ".checkpoint")
-		offset, epoch, two := strings.Cut(id, "-")
-		n, err := strconv.ParseInt(offset, 10, 64)
-		if !ok || !two || err != nil || len(offset) != 20 || len(epoch) != 10 {
-			continue // among others those that are not complete, .checkpoint.part
-		}
-		if n >= at.Start && n <= at.End && n >= end {
-			name, end = e.Name(), n
-		}
-	}
-	if name == "" {
-		return nil, 0, fmt.Errorf("%s has no snapshot for a log that begins at offset %d; restore it, or serve another copy of the directory", dir, at.Start)
-	}
-	batches, err = readFile(fsys, filepath.Join(dir, name))
-	if err != nil {
-		return nil, 0, fmt.Errorf("read snapshot %s: %w", name, err)
-	}
-	return batches, end, nil
-}
-
 // readFile reads a small file.
 func readFile(fsys vfs.FS, path string) ([]byte, error) {
 	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
@@ -245,29 +192,6 @@ func writeFile(fsys vfs.FS, path string, text []byte) error {
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-// announce writes the control record that opens a leader epoch (KIP-595).
-func (b *Broker) announce(l *log.Log, epoch int32) error {
-	self := []metadata.Voter{{ID: b.nodeID}}
-	change := metadata.LeaderChange{LeaderID: b.nodeID, Voters: self, GrantingVoters: self}
-	now := time.Now()
-	o := batch.Plain()
-	o.Control = true
-	text := batch.Append(nil, o, []batch.Message{{
-		Timestamp: now.UnixMilli(), Key: batch.ControlKey(batch.ControlLeaderChange), Value: change.AppendTo(nil),
-	}})
-	done, err := l.Append(now, text, log.AppendOptions{Origin: log.Raft, Durable: b.durableAcks, LeaderEpoch: epoch})
-	if err != nil {
-		return fmt.Errorf("open leader epoch %d of the metadata log: %w", epoch, err)
-	}
-	if done.Commit != nil {
-		<-done.Commit.Done()
-		if err := done.Commit.Err(); err != nil {
-			return fmt.Errorf("open leader epoch %d of the metadata log: %w", epoch, err)
-		}
 	}
 	return nil
 }

@@ -115,11 +115,14 @@ func cleanerConfig(c *config.Config) log.CleanerConfig {
 	}
 }
 
-// metadataLogConfig is how KRaft keeps its log: for ever, since nothing is
-// snapshotted away, in segments of its own size.
+// metadataLogConfig is how KRaft keeps its log: nothing goes by age or size, only
+// what a snapshot stands for, in segments of its own size.
 func metadataLogConfig(c *config.Config) log.Config {
 	l := log.DefaultConfig()
 	l.SegmentBytes = int(c.Int("metadata.log.segment.bytes"))
+	if n := c.Int("internal.metadata.log.segment.bytes"); n > 0 {
+		l.SegmentBytes = int(n)
+	}
 	l.SegmentMillis = c.Int("metadata.log.segment.ms")
 	l.Delete, l.RetentionMillis, l.Irreplaceable = false, -1, true
 	l.MaxMessageBytes = math.MaxInt32

@@ -160,7 +160,11 @@ func checkTopics(ctx context.Context, _ *reference, c client, name string) error
 // eventually tries for a few seconds: what a client knows of topics and groups
 // may be a moment old.
 func eventually(ctx context.Context, f func() error) error {
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	return eventuallyIn(ctx, 5*time.Second, f)
+}
+
+func eventuallyIn(ctx context.Context, limit time.Duration, f func() error) error {
+	for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
 		if err := f(); err == nil || time.Now().After(end) || ctx.Err() != nil {
 			return err
 		}

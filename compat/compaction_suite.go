@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -226,13 +228,12 @@ func settled(ctx context.Context, file string) error {
 	}
 }
 
-// varying are what must differ between two brokers that do the same: compressors make
-// other bytes of the same records, and a delete horizon counts from the time of cleaning.
-var varying = []*regexp.Regexp{
-	regexp.MustCompile(` position: \d+`), regexp.MustCompile(` size: \d+`), regexp.MustCompile(` crc: \d+`),
-}
-
-var horizon = regexp.MustCompile(`deleteHorizonMs: (OptionalLong\[\d+\]|\d+)`)
+// varying is what must differ between two brokers that do the same: compressors make
+// other bytes of the same records. A delete horizon counts from the time of cleaning.
+const (
+	varying = ` (position|size|crc): \d+`
+	horizon = `deleteHorizonMs: (OptionalLong\[\d+\]|\d+)`
+)
 
 // view is what kafka-dump-log says of the topic's segments, their names and batches and records.
 func (c *compaction) view(ctx context.Context, data string) (string, error) {
@@ -251,10 +252,8 @@ func (c *compaction) view(ctx context.Context, data string) (string, error) {
 		if file, ok := strings.CutPrefix(line, "Dumping "); ok {
 			line = "segment " + filepath.Base(file)
 		}
-		for _, v := range varying {
-			line = v.ReplaceAllString(line, "")
-		}
-		line = horizon.ReplaceAllString(line, "deleteHorizonMs: set")
+		line = regexp.MustCompile(varying).ReplaceAllString(line, "")
+		line = regexp.MustCompile(horizon).ReplaceAllString(line, "deleteHorizonMs: set")
 		fmt.Fprintf(&view, "%s\n", clip(line, 300))
 	}
 	for _, suffix := range []string{".index", ".timeindex", ".txnindex"} {
@@ -277,7 +276,7 @@ func (c *compaction) check(ctx context.Context, data, suffix string) error {
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	_, err = dumpFiles(ctx, c.java, nil, files)
+	_, err = dumpCompacted(ctx, c.java, func(string) bool { return true }, nil, files)
 	return err
 }
 
@@ -308,6 +307,17 @@ func (c *compaction) read(ctx context.Context, t *target) (string, error) {
 		return "", fmt.Errorf("%d keys have a last value, want %d, or others", len(have), len(want))
 	}
 	return fmt.Sprintf("%d of %d records, the last of %d keys", len(got), len(c.raw), len(want)), nil
+}
+
+// lastOfEachKey is what compaction promises to keep.
+func lastOfEachKey(all []*kgo.Record) []*kgo.Record {
+	last := map[string]*kgo.Record{}
+	for _, r := range all {
+		last[string(r.Key)] = r
+	}
+	kept := slices.Collect(maps.Values(last))
+	slices.SortFunc(kept, func(a, b *kgo.Record) int { return cmp.Compare(a.Offset, b.Offset) })
+	return kept
 }
 
 // goesOn appends to what was compacted.

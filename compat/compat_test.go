@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -120,6 +121,60 @@ func TestParsersOfToolOutput(t *testing.T) {
 	}
 	if _, err := parseKcat([]byte("3\x1f41")); err == nil {
 		t.Error("half a line of kcat was taken")
+	}
+}
+
+// What kafka-dump-log says of gaps is a complaint where nothing is compacted, but for the first
+// offset of a segment.
+func TestComplaints(t *testing.T) {
+	const times = "Found timestamp mismatch in :/d/%s/00000000000000000000.timeindex\n  Index timestamp: 5, log timestamp: %d\n"
+	compacted := func(file string) bool { return strings.Contains(file, "compacted-") }
+	for said, left := range map[string]bool{
+		"":                                    false,
+		fmt.Sprintf(times, "compacted-0", -1): false,
+		fmt.Sprintf(times, "compacted-0", 4):  true,
+		fmt.Sprintf(times, "a-0", -1):         true,
+		"Exception in thread\n  at X\n":       true,
+		"Non-consecutive offsets in /d/a-0/00000000000000000007.log\n  -1 is followed by 7\n":                               false,
+		"Non-consecutive offsets in /d/a-0/00000000000000000007.log\n  -1 is followed by 8\n":                               true,
+		"Non-consecutive offsets in /d/a-0/00000000000000000007.log\n  -1 is followed by 7\n  9 is followed by 12\n":        true,
+		"Non-consecutive offsets in /d/compacted-0/00000000000000000000.log\n  -1 is followed by 3\n  4 is followed by 9\n": false,
+		"Non-consecutive offsets in /d/compacted-0/00000000000000000000.log\n  9 is followed by 4\n":                        true,
+		"Mismatches in :/d/compacted-0/00000000000000000000.index\n  Index offset: 0, log offset: 9\n":                      true,
+	} {
+		if got := complaints(said, compacted); (got != "") != left {
+			t.Errorf("of %q it leaves %q", said, got)
+		}
+	}
+}
+
+// Two views differ by the lines that only one of them has, as often as it has them.
+func TestDifferences(t *testing.T) {
+	if got := differences("a\nb\nb", "b\na\nb"); got != "" {
+		t.Errorf("the same lines differ: %s", got)
+	}
+	if got, want := differences("a\nb\nb", "b\nc"), "- a\n- b\n+ c"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := differences(strings.Repeat("a\n", 3*differencesShown), ""); !strings.HasSuffix(got, "and 80 more") {
+		t.Errorf("a long diff ends with %q", got[max(0, len(got)-20):])
+	}
+}
+
+// What a broker logs about its data directory is noticed, and what it always logs is not.
+func TestAlarms(t *testing.T) {
+	for line, alarming := range map[string]bool{
+		"12:00:00.000 INFO Found a corrupted index file (LogLoader)":                                     true,
+		"12:00:00.000 INFO Truncating to 5 has no effect (UnifiedLog)":                                   true,
+		"12:00:00.000 WARN something (X)":                                                                true,
+		"time=2026-01-01T00:00:00Z level=WARN msg=x":                                                     true,
+		"12:00:00.000 INFO Loading producer state till offset 7 (UnifiedLog)":                            false,
+		"12:00:00.000 INFO returned error DUPLICATE_BROKER_REGISTRATION (X)":                             false,
+		"12:00:00.000 WARN [QuorumController id=1] Performing controller activation. (QuorumController)": false,
+	} {
+		if got := alarms.MatchString(line) && !usual.MatchString(line); got != alarming {
+			t.Errorf("%q: alarming %t", line, got)
+		}
 	}
 }
 

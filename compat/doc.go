@@ -12,7 +12,8 @@
 //	clients  every client does every check that it can do
 //	corpus   the Go standard library's source, a record a line, in through some clients and out through others
 //	kill     the same with the broker killed with SIGKILL and restarted three times in the middle
-//	swap     one data directory served by Apache Kafka and by the broker in turn: each finds all that the other left
+//	metadata the metadata log goes from kafka-storage to the broker, to Kafka, to the broker that makes snapshots, and back
+//	swap     one data directory served by Apache Kafka and by the broker in turn, clean and killed: each finds all that the other left
 //	dump     kafka-dump-log reads the data directories that the suites before left behind
 //	hostile  mutated requests of real clients, and connections that mean no good
 //

@@ -113,6 +113,11 @@ func withSuffix(names []string, suffix string) []string {
 // dumpFiles runs kafka-dump-log over files. What it says on standard error, a
 // mismatch, an invalid batch or an exception is a failure.
 func dumpFiles(ctx context.Context, java *javaTools, args, files []string) (string, error) {
+	return dumpCompacted(ctx, java, func(string) bool { return false }, args, files)
+}
+
+// dumpCompacted is dumpFiles where some are of compacted logs.
+func dumpCompacted(ctx context.Context, java *javaTools, compacted func(file string) bool, args, files []string) (string, error) {
 	var out bytes.Buffer
 	for len(files) > 0 {
 		n, length := 0, 0
@@ -127,28 +132,50 @@ func dumpFiles(ctx context.Context, java *javaTools, args, files []string) (stri
 		if err := cmd.Run(); err != nil {
 			return "", fmt.Errorf("kafka-dump-log: %w: %s", err, firstWords(stderr.Bytes()))
 		}
-		if said := complaints(stderr.String()); said != "" {
+		if said := complaints(stderr.String(), compacted); said != "" {
 			return "", fmt.Errorf("kafka-dump-log says: %s", firstWords([]byte(said)))
 		}
 	}
 	return dumpVerdict(out.Bytes())
 }
 
-// complaints leaves out what the tool says of every segment but a partition's first: it
-// holds the first offset against -1, whatever the file's name says.
-func complaints(stderr string) string {
+// complaints leaves out what the tool says of logs that are as they should be: of every
+// segment but a partition's first that its first offset does not follow -1; and of compacted
+// ones that they have gaps, and that a batch whose records are all gone has no time.
+func complaints(stderr string, compacted func(file string) bool) string {
 	var rest []string
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
 	for i := 0; i < len(lines); i++ {
-		file, ok := strings.CutPrefix(lines[i], "Non-consecutive offsets in ")
-		base, err := strconv.ParseInt(strings.TrimSuffix(filepath.Base(file), ".log"), 10, 64)
-		if ok && err == nil && base > 0 && i+1 < len(lines) && strings.TrimSpace(lines[i+1]) == fmt.Sprintf("-1 is followed by %d", base) {
-			i++
-			continue
+		about, fine := lines[i], func(string) bool { return false }
+		if file, ok := strings.CutPrefix(about, "Non-consecutive offsets in "); ok {
+			fine = func(line string) bool { return fineOffsets(line, file, compacted(file)) }
+		} else if file, ok := strings.CutPrefix(about, "Found timestamp mismatch in :"); ok {
+			fine = func(line string) bool { return compacted(file) && strings.HasSuffix(line, ", log timestamp: -1") }
 		}
-		rest = append(rest, lines[i])
+		odd := []string{about}
+		excused := 0
+		for ; i+1 < len(lines) && strings.HasPrefix(lines[i+1], "  "); i++ {
+			if fine(lines[i+1]) {
+				excused++
+			} else {
+				odd = append(odd, lines[i+1])
+			}
+		}
+		if excused == 0 || len(odd) > 1 {
+			rest = append(rest, odd...)
+		}
 	}
 	return strings.Join(rest, "\n")
+}
+
+// fineOffsets reads "  7 is followed by 9", of which a file is accused.
+func fineOffsets(line, file string, compacted bool) bool {
+	var last, next int64
+	if _, err := fmt.Sscanf(strings.TrimSpace(line), "%d is followed by %d", &last, &next); err != nil {
+		return false
+	}
+	base, err := strconv.ParseInt(strings.TrimSuffix(filepath.Base(file), ".log"), 10, 64)
+	return err == nil && last == -1 && next == base || compacted && next > last
 }
 
 func dumpVerdict(out []byte) (string, error) {

@@ -26,13 +26,20 @@ type javaTools struct {
 }
 
 const (
-	topicCommand        = "org.apache.kafka.tools.TopicCommand"
-	consoleProducer     = "org.apache.kafka.tools.ConsoleProducer"
-	consoleConsumer     = "org.apache.kafka.tools.consumer.ConsoleConsumer"
-	consumerGroups      = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
-	brokerAPIVersions   = "org.apache.kafka.tools.BrokerApiVersionsCommand"
-	getOffsets          = "org.apache.kafka.tools.GetOffsetShell"
-	dumpLog             = "org.apache.kafka.tools.DumpLogSegments"
+	topicCommand      = "org.apache.kafka.tools.TopicCommand"
+	consoleProducer   = "org.apache.kafka.tools.ConsoleProducer"
+	consoleConsumer   = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+	consumerGroups    = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+	brokerAPIVersions = "org.apache.kafka.tools.BrokerApiVersionsCommand"
+	getOffsets        = "org.apache.kafka.tools.GetOffsetShell"
+	dumpLog           = "org.apache.kafka.tools.DumpLogSegments"
+
+	kafkaConfigs         = "kafka.admin.ConfigCommand"
+	kafkaACLs            = "org.apache.kafka.tools.AclCommand"
+	kafkaTransactions    = "org.apache.kafka.tools.TransactionsCommand"
+	producerPerformance  = "org.apache.kafka.tools.ProducerPerformance"
+	consoleShareConsumer = "org.apache.kafka.tools.consumer.ConsoleShareConsumer"
+
 	javaNullMarker      = "\x02null"
 	javaHeaderSeparator = "\x1d"
 )

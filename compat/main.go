@@ -139,7 +139,9 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"kill", b.killChecks},
 		{"swap", b.swapChecks},
 		{"compaction", b.compactionChecks},
+		{"metadata", b.metadataChecks},
 		{"dump", b.dumpChecks},
+		{"check", b.inspectChecks},
 		{"hostile", b.hostileChecks},
 	} {
 		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {

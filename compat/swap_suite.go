@@ -1,19 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
+	"os/exec"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -21,27 +17,48 @@ const (
 	// swapRounds is how often the data directory goes to the other broker and back.
 	swapRounds = 3
 	swapWithin = 5 * time.Minute
-	swapGroup  = "swap-group"
-
-	swapCompacted = "swap-compacted"
+	// swapPatience is how long a broker may take for what it does in the background.
+	swapPatience = 15 * time.Second
 )
 
-// swapSettings make Kafka clean and delete while the check runs.
-var swapSettings = []string{"log.cleaner.backoff.ms=200", "log.initial.task.delay.ms=500", "log.retention.check.interval.ms=1000"}
+var (
+	// swapSettings make both brokers delete, compact and make snapshots of their metadata while
+	// the check runs.
+	swapSettings = []string{"log.cleaner.backoff.ms=200", "log.initial.task.delay.ms=300", "log.retention.check.interval.ms=300",
+		"log.segment.delete.delay.ms=500", "log.flush.start.offset.checkpoint.interval.ms=300",
+		"metadata.log.max.record.bytes.between.snapshots=10000"}
+	// swapKafkaSettings are what Kafka needs to keep what Rotpeter does not serve yet, to have few
+	// partitions of internal topics, and not to wait 9 seconds for the session of a killed broker.
+	swapKafkaSettings = []string{"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users=User:ANONYMOUS",
+		"offsets.topic.num.partitions=5", "transaction.state.log.num.partitions=3", "share.coordinator.state.topic.num.partitions=2",
+		"broker.session.timeout.ms=4000", "broker.heartbeat.interval.ms=1000"}
+)
 
 // swap is one data directory that two brokers serve in turn.
 type swap struct {
 	b         *bench
+	java      *javaTools
 	kafka     *target
 	rotpeter  *target
-	idem      *kgo.Client // one idempotent producer that lives through all swaps
-	sequence  int
+	logs      map[*target]*tap
 	bootstrap string
+	filled    time.Time
+
+	idem     *kgo.Client    // one idempotent client that lives through all swaps
+	sequence int            // of its records
+	open     [2]*kgo.Client // transactional clients in the middle of a transaction
+	raw      []*rawProducer
+	busy     busyClient
+	lastID   int64 // the greatest producer id that was given
+
+	onlyKafka []section // what only Kafka shows, when it last had the directory
+	tools     []section // what Kafka's tools printed at the beginning
 }
 
 // swapChecks has Apache Kafka fill a data directory, and then takes it back and forth between
 // the two brokers, by clean stops and by SIGKILL in turn. After each change of hands everything
-// that can be seen of the data must be as the other broker showed it.
+// that can be seen of the data must be as the other broker showed it, and what Rotpeter left is
+// read by kafka-dump-log file by file. Nothing in it is random.
 func (b *bench) swapChecks(ctx context.Context) error {
 	if b.target == "kafka" {
 		return nil // there is nothing to swap
@@ -53,37 +70,69 @@ func (b *bench) swapChecks(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, swapWithin)
 	defer cancel()
-	t, err := b.newTarget("swap")
-	if err != nil {
+	s := &swap{b: b, java: java, logs: map[*target]*tap{}, lastID: -1}
+	if s.rotpeter, err = b.newTarget("swap", swapSettings...); err != nil {
 		return err
 	}
-	s := &swap{b: b, rotpeter: t, kafka: newKafka(java, b.work, b.log, swapSettings)}
-	s.kafka.data = t.data
-	if err := s.kafka.Start(); err != nil {
-		return err
-	}
-	s.bootstrap = s.kafka.bootstrap
-	s.rotpeter.bootstrap = s.bootstrap
+	s.kafka = newKafka(java, b.work, b.log, slices.Concat(swapSettings, swapKafkaSettings))
+	s.kafka.data = s.rotpeter.data
 	defer s.end()
-	if err := s.fill(ctx); err != nil {
-		return fmt.Errorf("fill Kafka: %w", err)
+	if err := s.begin(ctx); err != nil {
+		return err
 	}
 	from, to := s.kafka, s.rotpeter
 	for turn := range 2 * swapRounds {
-		if !s.turn(ctx, from, to, turn) {
+		if err := s.turn(ctx, from, to, turn); err != nil {
+			b.report.note("swap", s.name(to, turn), "takes over", 0, "", err)
 			return nil // the rest would fail for the same reason
 		}
 		from, to = to, from
 	}
+	s.strays(ctx, "at the end")
 	began := time.Now()
 	err = from.Stop()
 	b.report.note("broker", "swap", "stops cleanly on SIGTERM", time.Since(began), "", err)
 	return nil
 }
 
+// begin starts Kafka and fills it.
+func (s *swap) begin(ctx context.Context) error {
+	for _, t := range []*target{s.kafka, s.rotpeter} {
+		s.logs[t] = &tap{to: s.b.log}
+		t.log = s.logs[t]
+	}
+	began := time.Now()
+	if err := s.kafka.Start(); err != nil {
+		return err
+	}
+	if err := s.started(ctx, s.kafka); err != nil {
+		return err
+	}
+	s.bootstrap = s.kafka.bootstrap
+	s.rotpeter.bootstrap = s.bootstrap
+	if err := s.fill(ctx); err != nil {
+		return fmt.Errorf("fill Kafka: %w", err)
+	}
+	var err error
+	if s.onlyKafka, err = s.kafkaView(ctx); err != nil {
+		return fmt.Errorf("what only Kafka shows: %w", err)
+	}
+	if s.tools, err = s.toolsShow(ctx); err != nil {
+		return err
+	}
+	seen, err := s.view(ctx)
+	if err == nil {
+		err = whole(slices.Concat(seen, s.onlyKafka, s.tools))
+	}
+	s.b.report.note("swap", "0 kafka", "is filled with every kind of data", time.Since(began), "", err)
+	return nil
+}
+
 func (s *swap) end() {
-	if s.idem != nil {
-		s.idem.Close()
+	for _, cl := range append(s.open[:], s.idem, s.busy.cl) {
+		if cl != nil {
+			cl.Close()
+		}
 	}
 	for _, t := range []*target{s.kafka, s.rotpeter} {
 		if t.cmd != nil {
@@ -92,298 +141,176 @@ func (s *swap) end() {
 	}
 }
 
-// turn ends one broker, starts the other on the same directory and compares.
-func (s *swap) turn(ctx context.Context, from, to *target, turn int) bool {
-	how, end := "clean stop", from.Stop
+// whole checks that what Kafka was filled with has something of every kind that the suite is
+// about: otherwise it would agree about nothing.
+func whole(all []section) error {
+	var text strings.Builder
+	for _, sec := range all {
+		for _, line := range sec.lines {
+			fmt.Fprintf(&text, "%s: %s\n", sec.name, line)
+		}
+	}
+	var missing []error
+	for _, want := range []string{
+		`every batch: swap-plain-\d .*\(none\)`, `every batch: swap-plain-\d .*\(gzip\)`, `every batch: swap-plain-\d .*\(snappy\)`, `every batch: swap-plain-\d .*\(lz4\)`, `every batch: swap-plain-\d .*\(zstd\)`,
+		`every batch: swap-times-0 .*\(lz4, append time\)`, `every batch: swap-txn-\d .*transactional, control\)`, `every batch: swap-cleaned-0 .*horizon\)`,
+		`every batch: swap-retained-0 starts at [1-9]`, `every batch: swap-old-0 starts at 2500`, `every batch: swap-plain-1 starts at [1-9]`,
+		`read_committed: swap-txn-\d aborted: producer`, `offsets and times: swap-open-0 is stable to 10,`,
+		`swap-new-group is of type consumer, .* Empty`, `swap-member-group is of type consumer, .* Stable`, `swap-share-group is of type share`, `swap-readers is of type classic, protocol "consumer"`, `swap-group is of type classic, protocol ""`,
+		`swap-new-group commits swap-plain-0 at [1-9]`, `swap-offsets-group commits swap-txn-0 at 3,.* error 0`, `swap-offsets-group commits for sure .* error 88`,
+		`broker "1" message.max.bytes=3000000`, `broker "1" log.retention.ms=500000000`, `group_config "swap-new-group" consumer.session`, `client_metrics "swap-metrics" interval.ms`,
+		`last batch again is at \d+, error <nil>`, `an epoch before it: INVALID_PRODUCER_EPOCH`, `a gap: OUT_OF_ORDER`,
+		`quota.*"user"`, `quota.*"ip"`, `user .*"alice".*Iterations.*Iterations`, `ACLs: .*audit-: User:\*`, `transaction described.*Ongoing.*swap-open`,
+	} {
+		if !regexp.MustCompile("(?i)" + want).MatchString(text.String()) {
+			missing = append(missing, fmt.Errorf("nothing shows %s", want))
+		}
+	}
+	return errors.Join(missing...)
+}
+
+// killed tells whether a turn begins with SIGKILL: each broker is stopped cleanly and killed.
+func killed(turn int) bool { return turn == 2 || turn == 3 || turn == 5 }
+
+// name says who has the data directory, and how it came there.
+func (s *swap) name(to *target, turn int) string {
+	from, how := s.kafka, "stopped"
+	if to == s.kafka {
+		from = s.rotpeter
+	}
 	if killed(turn) {
-		how, end = "SIGKILL", from.Kill
+		how = "killed"
 	}
-	name := fmt.Sprintf("%d %s after a %s of %s", turn+1, to.name, how, from.name)
+	return fmt.Sprintf("%d %s, %s %s", turn+1, to.name, from.name, how)
+}
+
+// turn ends one broker, starts the other on the same directory, compares, and has it write. An
+// error says that the suite cannot go on; what differs is noted.
+func (s *swap) turn(ctx context.Context, from, to *target, turn int) error {
+	who := s.name(to, turn)
+	before, err := s.view(ctx)
+	if err != nil {
+		return fmt.Errorf("view before: %w", err)
+	}
+	s.strays(ctx, who+", before")
+	settleBusy, err := s.leave(ctx, from, who, killed(turn))
+	if err != nil {
+		return err
+	}
 	began := time.Now()
-	before, err := s.snapshot(ctx)
-	if err == nil {
-		err = end()
+	s.logs[to].take()
+	if err := to.Start(); err != nil {
+		return err
 	}
-	if err == nil {
-		err = to.Start()
+	if err := s.started(ctx, to); err != nil {
+		return err
 	}
-	var after string
-	if err == nil {
-		after, err = s.snapshot(ctx)
-	}
-	if err == nil && before != after {
-		err = errors.New("the data differs:\n" + differences(before, after))
-	}
-	if err == nil {
-		// Kafka writes down once a minute where a log begins: what it deleted comes back
-		// after a SIGKILL, with itself too.
-		err = s.write(ctx, turn, to == s.rotpeter || !killed(turn+1))
-	}
-	measure := fmt.Sprintf("%d facts", strings.Count(before, "\n"))
-	s.b.report.note("swap", "data directory", name, time.Since(began), measure, err)
-	return err == nil
-}
-
-// killed tells whether a turn begins with SIGKILL: each broker is stopped cleanly
-// and killed in turn.
-func killed(turn int) bool { return turn%4 >= 2 }
-
-// differences are the lines that only one side has.
-func differences(before, after string) string {
-	a, b := strings.Split(before, "\n"), strings.Split(after, "\n")
-	var out strings.Builder
-	for _, line := range a {
-		if !slices.Contains(b, line) {
-			fmt.Fprintf(&out, "- %s\n", line)
-		}
-	}
-	for _, line := range b {
-		if !slices.Contains(a, line) {
-			fmt.Fprintf(&out, "+ %s\n", line)
-		}
-	}
-	return out.String()
-}
-
-// swapTopics are the topics with their partitions and settings.
-func swapTopics() map[string]struct {
-	partitions int32
-	configs    map[string]string
-} {
-	type topic = struct {
-		partitions int32
-		configs    map[string]string
-	}
-	return map[string]topic{
-		"swap-plain":  {3, nil},
-		"swap-small":  {1, map[string]string{"segment.bytes": "1048576", "retention.bytes": "20000000"}},
-		swapCompacted: {1, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1048576", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "500"}},
-		"swap-txn":    {2, nil},
-		"swap-times":  {1, map[string]string{"message.timestamp.type": "LogAppendTime", "compression.type": "lz4"}},
-	}
-}
-
-// fill is what only Kafka can do so far, transactions and compaction, and then what both do.
-func (s *swap) fill(ctx context.Context) error {
-	ref, err := newReference(s.bootstrap)
+	s.b.report.note("swap", who, "starts", time.Since(began), "", nil)
+	after, err := s.view(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("view after: %w", err)
 	}
-	defer ref.close()
-	for name, t := range swapTopics() {
-		configs := map[string]*string{}
-		for k, v := range t.configs {
-			configs[k] = &v
-		}
-		resp, err := ref.admin.CreateTopic(ctx, t.partitions, 1, configs, name)
-		if err = errors.Join(err, resp.Err); err != nil {
-			return fmt.Errorf("create %s: %w", name, err)
-		}
-	}
-	for round := range 5 {
-		if err := ref.produce(ctx, swapCompacted, "none", false, swapRecords(round, 1500, 20, 200)); err != nil {
+	s.compare(who, before, after)
+	settleBusy()
+	if to == s.kafka {
+		s.complained(who, s.logs[to].take())
+		if err := s.backWithKafka(ctx, who, turn); err != nil {
 			return err
 		}
-		time.Sleep(300 * time.Millisecond)
+	} else {
+		s.note(who, "refuses what it does not serve", func() error { return s.refusals(ctx) })
 	}
-	if err := s.transact(ctx); err != nil {
+	s.note(who, "writes", func() error {
+		err = s.write(ctx, turn, to.name)
 		return err
-	}
-	if s.idem, err = kgo.NewClient(kgo.SeedBrokers(s.bootstrap), kgo.DefaultProduceTopic("swap-plain"), kgo.MetadataMinAge(100*time.Millisecond)); err != nil {
-		return err
-	}
-	return s.write(ctx, -1, true)
-}
-
-func swapRecords(round, n, keys, bytes int) []record {
-	out := make([]record, n)
-	for i := range out {
-		out[i] = record{Key: []byte(strconv.Itoa(i % keys)), Value: fmt.Appendf(nil, "%-*s", bytes, fmt.Sprintf("%d/%d", round, i))}
-	}
-	return out
-}
-
-// transact commits some transactions and aborts others.
-func (s *swap) transact(ctx context.Context) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(s.bootstrap), kgo.TransactionalID("swap"), kgo.DefaultProduceTopic("swap-txn"))
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	for i := range 6 {
-		if err := cl.BeginTransaction(); err != nil {
-			return err
-		}
-		for j := range 50 {
-			cl.Produce(ctx, &kgo.Record{Key: []byte(strconv.Itoa(j)), Value: fmt.Appendf(nil, "%d/%d", i, j)}, nil)
-		}
-		if err := cl.Flush(ctx); err != nil {
-			return err
-		}
-		if err := cl.EndTransaction(ctx, kgo.TransactionEndTry(i%3 != 1)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// write adds data of every kind that both brokers take, and deletes some if asked.
-func (s *swap) write(ctx context.Context, turn int, remove bool) error {
-	ref, err := newReference(s.bootstrap)
-	if err != nil {
-		return err
-	}
-	defer ref.close()
-	for _, codec := range codecs() {
-		if err := ref.produce(ctx, "swap-plain", codec, false, swapRecords(turn, 300, 50, 40)); err != nil {
-			return fmt.Errorf("produce %s: %w", codec, err)
-		}
-	}
-	for topic, n := range map[string]int{"swap-small": 2500, swapCompacted: 500, "swap-times": 100} {
-		if err := ref.produce(ctx, topic, "none", false, swapRecords(turn, n, 20, 600)); err != nil {
-			return fmt.Errorf("produce to %s: %w", topic, err)
-		}
-	}
-	// The same producer goes on with its sequence: the new broker must know it.
-	for range 20 {
-		s.sequence++
-		if err := s.idem.ProduceSync(ctx, kgo.StringRecord("idempotent "+strconv.Itoa(s.sequence))).FirstErr(); err != nil {
-			return fmt.Errorf("the producer that lives through the swaps: %w", err)
-		}
-	}
-	var offsets kadm.Offsets
-	for p := range int32(3) {
-		offsets.Add(kadm.Offset{Topic: "swap-plain", Partition: p, At: int64(turn+2) * 10, LeaderEpoch: -1, Metadata: "turn " + strconv.Itoa(turn)})
-	}
-	if err := ref.admin.CommitAllOffsets(ctx, swapGroup, offsets); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	if !remove {
-		return nil
-	}
-	var before kadm.Offsets
-	before.Add(kadm.Offset{Topic: "swap-small", At: int64(turn+1) * 700, LeaderEpoch: -1})
-	deleted, err := ref.admin.DeleteRecords(ctx, before)
-	if err == nil {
-		err = deleted.Error()
+	})
+	if err == nil && to == s.kafka {
+		s.onlyKafka, err = s.kafkaView(ctx)
 	}
 	return err
 }
 
-// snapshot is everything that is to survive a change of hands, a fact a line.
-func (s *swap) snapshot(ctx context.Context) (string, error) {
-	ref, err := newReference(s.bootstrap)
-	if err != nil {
-		return "", err
+// leave ends a broker, if it is to be killed while a client produces, and looks at what Rotpeter
+// leaves. The answer waits for that client, once the next broker serves.
+func (s *swap) leave(ctx context.Context, from *target, who string, kill bool) (settleBusy func(), err error) {
+	settleBusy = func() {}
+	if !kill {
+		err = from.Stop()
+	} else {
+		finish := s.busy.begin(ctx)
+		settleBusy = func() {
+			s.note(who, "a client that produces through the kill has each record once", func() error {
+				return errors.Join(finish(), s.checkBusy(ctx))
+			})
+		}
+		time.Sleep(busyFor)
+		err = from.Kill()
 	}
-	defer ref.close()
-	names := slices.Sorted(maps.Keys(swapTopics()))
-	var out strings.Builder
-	topics, err := ref.admin.ListTopics(ctx, names...)
 	if err != nil {
-		return "", err
+		return settleBusy, err
 	}
-	configs, err := ref.admin.DescribeTopicConfigs(ctx, names...)
-	if err != nil {
-		return "", err
-	}
-	for _, name := range names {
-		fmt.Fprintf(&out, "%s id %s, %d partitions\n", name, topics[name].ID, len(topics[name].Partitions))
-		set, err := configs.On(name, nil)
+	s.note(who, "rotpeter check finds nothing wrong", func() error {
+		out, err := exec.CommandContext(ctx, s.b.bin, "check", s.kafka.data).CombinedOutput()
 		if err != nil {
-			return "", err
+			err = fmt.Errorf("%w: %s", err, out)
 		}
-		slices.SortFunc(set.Configs, func(a, b kadm.Config) int { return strings.Compare(a.Key, b.Key) })
-		for _, c := range set.Configs {
-			if c.Source.String() == "DYNAMIC_TOPIC_CONFIG" {
-				fmt.Fprintf(&out, "%s %s=%s\n", name, c.Key, c.MaybeValue())
-			}
-		}
-		for _, level := range []kgo.IsolationLevel{kgo.ReadUncommitted(), kgo.ReadCommitted()} {
-			if err := digest(ctx, ref, name, level, &out); err != nil {
-				return "", err
-			}
-		}
+		return err
+	})
+	if from != s.rotpeter {
+		return settleBusy, nil
 	}
-	offsets, err := ref.admin.FetchOffsets(ctx, swapGroup)
-	if err != nil {
-		return "", err
-	}
-	for _, o := range offsets.Sorted() {
-		fmt.Fprintf(&out, "group %s-%d at %d %q\n", o.Topic, o.Partition, o.At, o.Metadata)
-	}
-	return out.String(), nil
+	s.complained(who+", before", s.logs[from].take())
+	return settleBusy, s.dumpAll(ctx, who, !kill)
 }
 
-// digest adds what a reader at an isolation level sees of a topic: offsets and a
-// checksum over all fields of all records for each partition.
-func digest(ctx context.Context, ref *reference, topic string, level kgo.IsolationLevel, out *strings.Builder) error {
-	starts, ends, err := ref.ends(ctx, topic)
+// note runs a check and notes how it went.
+func (s *swap) note(who, check string, f func() error) {
+	began := time.Now()
+	err := f()
+	s.b.report.note("swap", who, check, time.Since(began), "", err)
+}
+
+func (s *swap) checkBusy(ctx context.Context) error {
+	ref, err := newReference(s.bootstrap)
 	if err != nil {
 		return err
 	}
-	name := "read_uncommitted"
-	if level == kgo.ReadCommitted() {
-		name = "read_committed"
+	defer ref.close()
+	return s.busy.check(ctx, ref)
+}
+
+// started waits until Kafka says that it has started: it answers before, while the session of a
+// broker that was killed still counts, and then loses the lead of everything for a moment.
+func (s *swap) started(ctx context.Context, t *target) error {
+	if t != s.kafka {
+		return nil
 	}
-	for _, p := range slices.Sorted(maps.Keys(ends)) {
-		n, sum, err := digestPartition(ctx, ref, topic, p, starts[p], ends[p], level)
-		if err != nil {
-			return fmt.Errorf("read %s-%d: %w", topic, p, err)
+	return eventuallyIn(ctx, startWithin, func() error {
+		if s.logs[t].says("Kafka Server started") {
+			return nil
 		}
-		fmt.Fprintf(out, "%s-%d %s %d to %d, %d records, sum %x\n", topic, p, name, starts[p], ends[p], n, sum)
+		return errors.New("it answers and does not say that it has started")
+	})
+}
+
+// backWithKafka checks what Kafka alone can show, and ends what was open.
+func (s *swap) backWithKafka(ctx context.Context, who string, turn int) error {
+	now, err := s.kafkaView(ctx)
+	if err != nil {
+		return fmt.Errorf("what only Kafka shows: %w", err)
+	}
+	s.compare(who, s.onlyKafka, now)
+	switch turn {
+	case 1:
+		s.note(who, "commits a transaction that was open meanwhile", func() error { return s.endOpen(ctx, 0, kgo.TryCommit) })
+	case 2*swapRounds - 1:
+		tools, err := s.toolsShow(ctx)
+		if err != nil {
+			return err
+		}
+		s.compare(who, s.tools, tools)
+		s.note(who, "aborts a transaction that was open all the time", func() error { return s.endOpen(ctx, 1, kgo.TryAbort) })
+		s.note(who, "a group of the new protocol reads on from its commits", func() error { return s.readOn(ctx) })
 	}
 	return nil
-}
-
-func digestPartition(ctx context.Context, ref *reference, topic string, p int32, start, end int64, level kgo.IsolationLevel) (n int, sum []byte, err error) {
-	if start >= end {
-		return 0, nil, nil
-	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(ref.bootstrap), kgo.FetchIsolationLevel(level), kgo.KeepControlRecords(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {p: kgo.NewOffset().At(start)}}))
-	if err != nil {
-		return 0, nil, err
-	}
-	defer cl.Close()
-	var all []*kgo.Record
-	for last := start - 1; last < end-1; {
-		fetches := cl.PollFetches(ctx)
-		if err := errors.Join(fetches.Err0(), fetches.Err()); err != nil {
-			return n, nil, err
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			all = append(all, r)
-			last = r.Offset
-		})
-	}
-	if topic == swapCompacted { // whichever broker has it may compact it further
-		all = lastOfEachKey(all)
-	}
-	return len(all), sumOfRecords(all), nil
-}
-
-// lastOfEachKey is what compaction promises to keep.
-func lastOfEachKey(all []*kgo.Record) []*kgo.Record {
-	last := map[string]*kgo.Record{}
-	for _, r := range all {
-		last[string(r.Key)] = r
-	}
-	kept := slices.Collect(maps.Values(last))
-	slices.SortFunc(kept, func(a, b *kgo.Record) int { return cmp.Compare(a.Offset, b.Offset) })
-	return kept
-}
-
-func sumOfRecords(all []*kgo.Record) []byte {
-	h := sha256.New()
-	var number [8]byte
-	for _, r := range all {
-		for _, v := range []int64{r.Offset, r.Timestamp.UnixMilli(), r.ProducerID, int64(r.ProducerEpoch), int64(len(r.Key)), int64(len(r.Value))} {
-			binary.BigEndian.PutUint64(number[:], uint64(v))
-			h.Write(number[:])
-		}
-		h.Write(r.Key)
-		h.Write(r.Value)
-	}
-	return h.Sum(nil)[:8]
 }

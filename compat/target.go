@@ -137,7 +137,7 @@ func newRotpeter(bin, data string, log io.Writer, settings []string) *target {
 		if t.advertise != "" {
 			cmd.Args = append(cmd.Args, "--set", "advertised.listeners=PLAINTEXT://"+t.advertise)
 		}
-		cmd.Stderr = log
+		cmd.Stderr = t.log
 		line, err := firstLine(cmd)
 		if err != nil {
 			return nil, err
@@ -199,7 +199,7 @@ func newKafka(j *javaTools, dir string, log io.Writer, settings []string) *targe
 			}
 		}
 		cmd := j.command(context.Background(), "kafka.Kafka", config)
-		cmd.Stderr = log
+		cmd.Stderr = t.log
 		cmd.Args = append([]string{cmd.Args[0], "-Xmx1g", "-Dcompat.log.level=INFO"}, withoutHeap(cmd.Args[1:])...)
 		if err := cmd.Start(); err != nil {
 			return nil, err

@@ -173,7 +173,6 @@ const (
 	loadbuffer    = "state is read in batches of the log's own size"
 	codec         = "coordinators write uncompressed records"
 	buffers       = "write buffers are not kept by size"
-	snapshots     = "the metadata log is kept whole; it is not snapshotted yet"
 	noop          = "an idle controller writes nothing"
 	jmx           = "metrics are served in Prometheus format at /metrics"
 	metadir       = "the metadata log lives in the data directory"

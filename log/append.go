@@ -421,9 +421,5 @@ func (l *Log) applyLocked(g *segment, h *batch.Header, m *marker) {
 	if done == nil || !done.aborted {
 		return
 	}
-	stable := done.lastOffset + 1
-	if first, ok := l.producers.firstUnstable(); ok {
-		stable = first
-	}
-	g.aborted.Load().add(abortedTxn{done.producerID, done.firstOffset, done.lastOffset, stable})
+	g.aborted.Load().add(l.producers.abortedBy(done))
 }

@@ -47,11 +47,7 @@ func (p place) less(q place) bool {
 // formatOffsets writes an offset checkpoint (OffsetCheckpointFile): version 0, the
 // number of entries, then "topic partition offset" per line.
 func formatOffsets(offsets map[place]int64) []byte {
-	places := make([]place, 0, len(offsets))
-	for p := range offsets {
-		places = append(places, p)
-	}
-	sort.Slice(places, func(i, j int) bool { return places[i].less(places[j]) })
+	places := sortedPlaces(offsets)
 	b := fmt.Appendf(nil, "0\n%d\n", len(places))
 	for _, p := range places {
 		b = fmt.Appendf(b, "%s %d %d\n", p.topic, p.partition, offsets[p])
@@ -59,46 +55,57 @@ func formatOffsets(offsets map[place]int64) []byte {
 	return b
 }
 
+// sortedPlaces are the keys in order.
+func sortedPlaces(offsets map[place]int64) []place {
+	places := make([]place, 0, len(offsets))
+	for p := range offsets {
+		places = append(places, p)
+	}
+	sort.Slice(places, func(i, j int) bool { return places[i].less(places[j]) })
+	return places
+}
+
 // parseOffsets reads an offset checkpoint. An empty file has no entries.
 func parseOffsets(b []byte) (map[place]int64, error) {
-	rows, err := checkpointRows(b, 3)
-	if err != nil {
-		return nil, err
-	}
-	offsets := make(map[place]int64, len(rows))
-	for _, r := range rows {
+	offsets := map[place]int64{}
+	err := checkpointRows(b, 3, func(r []string) error {
 		partition, err1 := strconv.ParseInt(r[1], 10, 32)
 		offset, err2 := strconv.ParseInt(r[2], 10, 64)
 		if err1 != nil || err2 != nil || partition < 0 || offset < 0 {
-			return nil, fmt.Errorf("checkpoint has a wrong line %q", strings.Join(r, " "))
+			return fmt.Errorf("checkpoint has a wrong line %q", strings.Join(r, " "))
 		}
 		offsets[place{r[0], int32(partition)}] = offset
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return offsets, nil
 }
 
-// checkpointRows splits a checkpoint into its lines' fields (CheckpointFile).
-func checkpointRows(b []byte, fields int) ([][]string, error) {
+// checkpointRows visits a checkpoint's lines, split into their fields (CheckpointFile).
+func checkpointRows(b []byte, fields int, visit func([]string) error) error {
 	if len(b) == 0 {
-		return nil, nil
+		return nil
 	}
 	lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
 	if len(lines) < 2 || lines[0] != "0" {
-		return nil, errors.New("checkpoint does not begin with version 0 and a count")
+		return errors.New("checkpoint does not begin with version 0 and a count")
 	}
 	count, err := strconv.Atoi(lines[1])
 	if err != nil || count != len(lines)-2 {
-		return nil, fmt.Errorf("checkpoint says %q entries and has %d", lines[1], len(lines)-2)
+		return fmt.Errorf("checkpoint says %q entries and has %d", lines[1], len(lines)-2)
 	}
-	rows := make([][]string, 0, count)
 	for _, line := range lines[2:] {
 		r := strings.Fields(line)
 		if len(r) != fields {
-			return nil, fmt.Errorf("checkpoint has a wrong line %q", line)
+			return fmt.Errorf("checkpoint has a wrong line %q", line)
 		}
-		rows = append(rows, r)
+		if err := visit(r); err != nil {
+			return err
+		}
 	}
-	return rows, nil
+	return nil
 }
 
 // replaceFile puts b in the place of the file: temporary file, sync, rename. The

@@ -420,24 +420,25 @@ func formatDamages(all []damage) []byte {
 	return b
 }
 
-func parseDamages(b []byte) ([]damage, error) {
-	rows, err := checkpointRows(b, 5)
-	if err != nil {
-		return nil, err
-	}
-	var all []damage
-	for _, r := range rows {
+func parseDamages(b []byte) (all []damage, err error) {
+	err = checkpointRows(b, 5, func(r []string) error {
 		var v [5]int64
 		for i := range v {
-			if v[i], err = strconv.ParseInt(r[i], 10, 64); err != nil || v[i] < 0 {
-				return nil, fmt.Errorf("%s has a wrong line %v", damageFile, r)
+			n, err := strconv.ParseInt(r[i], 10, 64)
+			if err != nil || n < 0 {
+				return fmt.Errorf("%s has a wrong line %v", damageFile, r)
 			}
+			v[i] = n
 		}
 		d := damage{base: v[0], pos: v[1], end: v[2], from: v[3], to: v[4]}
 		if n := len(all); d.pos > d.end || d.from > d.to || d.from < d.base || n > 0 && (d.from < all[n-1].to || d.base < all[n-1].base) {
-			return nil, fmt.Errorf("%s has a wrong line %v", damageFile, r)
+			return fmt.Errorf("%s has a wrong line %v", damageFile, r)
 		}
 		all = append(all, d)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return all, nil
 }

@@ -97,19 +97,19 @@ func (es epochs) format() []byte {
 
 // parseEpochs reads leader-epoch-checkpoint.
 func parseEpochs(b []byte) (epochs, error) {
-	rows, err := checkpointRows(b, 2)
-	if err != nil {
-		return nil, err
-	}
 	var es epochs
-	for _, r := range rows {
+	err := checkpointRows(b, 2, func(r []string) error {
 		epoch, err1 := strconv.ParseInt(r[0], 10, 32)
 		start, err2 := strconv.ParseInt(r[1], 10, 64)
 		n := len(es)
 		if err1 != nil || err2 != nil || epoch < 0 || start < 0 || n > 0 && (int32(epoch) <= es[n-1].epoch || start <= es[n-1].start) {
-			return nil, fmt.Errorf("leader epochs have a wrong line %v", r)
+			return fmt.Errorf("leader epochs have a wrong line %v", r)
 		}
 		es = append(es, epochStart{int32(epoch), start})
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return es, nil
 }

@@ -231,6 +231,15 @@ func (ps *producers) firstUnstable() (offset int64, ok bool) {
 	return ps.open[0].first, true
 }
 
+// abortedBy is the entry of the transaction index for a transaction that was just aborted.
+func (ps *producers) abortedBy(c *completed) abortedTxn {
+	stable := c.lastOffset + 1
+	if first, ok := ps.firstUnstable(); ok {
+		stable = first
+	}
+	return abortedTxn{c.producerID, c.firstOffset, c.lastOffset, stable}
+}
+
 // makeRoom forgets the idlest eighth when the limit is reached.
 func (ps *producers) makeRoom() {
 	if len(ps.byID) < maxProducers {
@@ -296,6 +305,23 @@ func (ps *producers) snapshot() []byte {
 	return b
 }
 
+// decodeProducer reads an entry of a producer snapshot.
+func decodeProducer(b []byte) (id int64, p *producer) {
+	p = newProducer()
+	p.epoch = int16(binary.BigEndian.Uint16(b[8:]))
+	last := seqBatch{
+		lastSeq: int32(binary.BigEndian.Uint32(b[10:])), lastOffset: int64(binary.BigEndian.Uint64(b[14:])),
+		delta: int32(binary.BigEndian.Uint32(b[22:])), timestamp: int64(binary.BigEndian.Uint64(b[26:])),
+	}
+	p.lastTimestamp = last.timestamp
+	p.coordinatorEpoch = int32(binary.BigEndian.Uint32(b[34:]))
+	p.txnFirst = int64(binary.BigEndian.Uint64(b[38:]))
+	if last.lastOffset >= 0 {
+		p.add(last)
+	}
+	return int64(binary.BigEndian.Uint64(b)), p
+}
+
 // parseSnapshot reads a producer snapshot.
 func parseSnapshot(b []byte) (*producers, error) {
 	if len(b) < snapshotHeaderBytes || binary.BigEndian.Uint16(b) != snapshotVersion {
@@ -310,19 +336,7 @@ func parseSnapshot(b []byte) (*producers, error) {
 	}
 	ps := newProducers()
 	for ; len(b) > 0; b = b[snapshotEntryBytes:] {
-		p := newProducer()
-		id := int64(binary.BigEndian.Uint64(b))
-		p.epoch = int16(binary.BigEndian.Uint16(b[8:]))
-		last := seqBatch{
-			lastSeq: int32(binary.BigEndian.Uint32(b[10:])), lastOffset: int64(binary.BigEndian.Uint64(b[14:])),
-			delta: int32(binary.BigEndian.Uint32(b[22:])), timestamp: int64(binary.BigEndian.Uint64(b[26:])),
-		}
-		p.lastTimestamp = last.timestamp
-		p.coordinatorEpoch = int32(binary.BigEndian.Uint32(b[34:]))
-		p.txnFirst = int64(binary.BigEndian.Uint64(b[38:]))
-		if last.lastOffset >= 0 {
-			p.add(last)
-		}
+		id, p := decodeProducer(b)
 		ps.byID[id] = p
 		if p.txnFirst >= 0 {
 			ps.begin(openTxn{p.txnFirst, id})

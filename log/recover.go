@@ -154,6 +154,7 @@ func (r *loading) recover() error {
 	if err := r.readProducers(r.segments[first].base); err != nil {
 		return err
 	}
+	r.adoptOlder(r.segments[first].base)
 	r.known, r.epochs = r.epochs, r.epochs.until(r.segments[first].base)
 	for _, g := range r.segments[first:] {
 		g.finished = false

@@ -31,6 +31,13 @@ func appendAborted(b []byte, entries []abortedTxn) []byte {
 	return b
 }
 
+func decodeAborted(b []byte) abortedTxn {
+	return abortedTxn{
+		producerID: int64(binary.BigEndian.Uint64(b[2:])), firstOffset: int64(binary.BigEndian.Uint64(b[10:])),
+		lastOffset: int64(binary.BigEndian.Uint64(b[18:])), stable: int64(binary.BigEndian.Uint64(b[26:])),
+	}
+}
+
 // parseAborted reads a transaction index file. Error: errDoubt.
 func parseAborted(b []byte, baseOffset int64) ([]abortedTxn, error) {
 	if len(b)%abortedBytes != 0 {
@@ -38,10 +45,7 @@ func parseAborted(b []byte, baseOffset int64) ([]abortedTxn, error) {
 	}
 	entries := make([]abortedTxn, 0, len(b)/abortedBytes)
 	for ; len(b) > 0; b = b[abortedBytes:] {
-		e := abortedTxn{
-			producerID: int64(binary.BigEndian.Uint64(b[2:])), firstOffset: int64(binary.BigEndian.Uint64(b[10:])),
-			lastOffset: int64(binary.BigEndian.Uint64(b[18:])), stable: int64(binary.BigEndian.Uint64(b[26:])),
-		}
+		e := decodeAborted(b)
 		n := len(entries)
 		if binary.BigEndian.Uint16(b) != 0 || e.lastOffset < baseOffset || e.firstOffset > e.lastOffset || n > 0 && e.lastOffset <= entries[n-1].lastOffset {
 			return nil, fmt.Errorf("%w: transaction entry %d %+v", errDoubt, n, e)

@@ -103,3 +103,21 @@ func BenchmarkDiffOneAmong10000(b *testing.B) {
 		Diff(before, after)
 	}
 }
+
+// BenchmarkSnapshotRecords writes down an image with 10,000 topics and 100,000
+// partitions, as a snapshot does.
+func BenchmarkSnapshotRecords(b *testing.B) {
+	d := manyTopics(b, 10_000, 10)
+	if err := d.apply(&FeatureLevelRecord{Name: FeatureMetadataVersion, FeatureLevel: 30}); err != nil {
+		b.Fatal(err)
+	}
+	img := d.freeze()
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		for r := range img.SnapshotRecords() {
+			n += len(r)
+		}
+		b.SetBytes(int64(n))
+	}
+}

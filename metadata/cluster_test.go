@@ -238,7 +238,7 @@ func TestImageIdentity(t *testing.T) {
 	n := newNode(t)
 	n.do(Bootstrap{})
 	a := n.s.Image()
-	n.apply(30, &NoOpRecord{}, &RemoveDelegationTokenRecord{TokenID: "x"})
+	n.apply(30, &NoOpRecord{}, &ZkMigrationStateRecord{})
 	if n.s.Image() != a {
 		t.Error("a new image without a change")
 	}

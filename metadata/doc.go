@@ -13,8 +13,9 @@
 // that is Kafka 3.3 to 4.3), so kafka-dump-log reads our log, a real Kafka can be
 // started on our directory, and we on that of a Kafka that ran as one combined
 // node. Records about things that are not served yet (quotas, SCRAM credentials,
-// ACLs, delegation tokens) are read, checked and stay in the log; they have no
-// effect on the image.
+// ACLs, delegation tokens) are in the image as they are (kept.go): an image can be
+// written as the records of a snapshot (snapshot.go), after which the log that it
+// stands for is deleted, and nothing may be lost by that.
 //
 // Invariants:
 //
@@ -25,12 +26,13 @@
 //     unknown topic, an unknown record type, a newer metadata.version) stops the
 //     loading: see Shard.Err. Guessing would lose data when a replica is deleted
 //     because the metadata did not mention it.
+//   - The image of a snapshot and the log behind it is that of the whole log.
 //
 // The package also reads and writes the small files and control records that
 // belong to a metadata log: meta.properties, quorum-state, LeaderChange and its
-// kin. It opens no file itself.
+// kin, and what they say about the voters (quorum.go). It opens no file itself.
 //
 // Left to others: which client may do what (the caller filters, or hands in a
 // function), the meaning of settings (package config), answers as wire messages,
-// snapshots of the metadata log, more than one node.
+// when snapshots are made and their files, more than one node.
 package metadata

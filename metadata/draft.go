@@ -14,6 +14,7 @@ type draft struct {
 	gen uint64 // generation of the pieces that nobody else has seen
 
 	configsGen uint64 // generation of img.configs
+	keptGens   keptGens
 
 	// collisions finds topics whose names differ only in "." and "_".
 	collisions map[string][]string
@@ -99,8 +100,7 @@ func (d *draft) apply(m Message) error {
 	return nil
 }
 
-// applyRegistration applies the records about brokers and controllers. The other
-// types have no effect.
+// applyRegistration applies the records about brokers and controllers.
 func (d *draft) applyRegistration(m Message) error {
 	switch m := m.(type) {
 	case *RegisterBrokerRecord:
@@ -109,6 +109,7 @@ func (d *draft) applyRegistration(m Message) error {
 			Endpoints: m.EndPoints, Features: m.Features, Rack: m.Rack,
 			Fenced: m.Fenced, InControlledShutdown: m.InControlledShutdown,
 			Directories: m.LogDirs, CordonedDirectories: m.CordonedLogDirs,
+			MigratingZk: m.IsMigratingZkBroker, Unknown: m.Unknown,
 		})
 	case *UnregisterBrokerRecord:
 		b, err := d.registration(m.BrokerID, m.BrokerEpoch)
@@ -123,7 +124,12 @@ func (d *draft) applyRegistration(m Message) error {
 	case *BrokerRegistrationChangeRecord:
 		return d.applyRegistrationChange(m)
 	case *RegisterControllerRecord:
-		d.putController(&Controller{ID: m.ControllerID, Incarnation: m.IncarnationID, Endpoints: m.EndPoints, Features: m.Features})
+		d.putController(&Controller{
+			ID: m.ControllerID, Incarnation: m.IncarnationID, Endpoints: m.EndPoints, Features: m.Features,
+			ZkMigrationReady: m.ZkMigrationReady, Unknown: m.Unknown,
+		})
+	default:
+		return d.applyKept(m)
 	}
 	return nil
 }

@@ -47,6 +47,9 @@ func jsonValue(v reflect.Value) any {
 	case reflect.Struct:
 		m := map[string]any{}
 		for i := range v.NumField() {
+			if unknown, ok := v.Field(i).Interface().(TaggedFields); ok && unknown == nil {
+				continue // Kafka's converters do not know them
+			}
 			m[jsonName(v.Type().Field(i).Name)] = jsonValue(v.Field(i))
 		}
 		return m
@@ -142,6 +145,12 @@ func dumpImage(img *Image) string {
 	}
 	slices.Sort(resources)
 	b.WriteString(strings.Join(resources, ""))
+	img.keptMessages(func(m Message) bool {
+		if m.Type() != TypeProducerIDs {
+			fmt.Fprintf(&b, "%s %s\n", m.Type(), dumpFields(reflect.ValueOf(m).Elem()))
+		}
+		return true
+	})
 	for t := range img.All() {
 		fmt.Fprintf(&b, "topic %s id=%s internal=%v configs=%s\n", t.Name, shortID(t.ID), t.Internal, dumpValue(reflect.ValueOf(t.Configs)))
 		for _, p := range t.Partitions {

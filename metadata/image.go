@@ -32,6 +32,7 @@ type Image struct {
 	controllers []*Controller // by id
 	features    []FeatureLevel
 	configs     map[Resource]map[string]string // of all resources but existing topics
+	kept        kept
 }
 
 // Topic is one topic of an image.
@@ -77,6 +78,8 @@ type Broker struct {
 	InControlledShutdown bool
 	Directories          [][16]byte
 	CordonedDirectories  [][16]byte // nil: not told yet
+	MigratingZk          bool       // left from a migration before Kafka 4.0
+	Unknown              TaggedFields
 }
 
 // Active reports whether the broker may lead partitions.
@@ -88,6 +91,9 @@ type Controller struct {
 	Incarnation [16]byte
 	Endpoints   []Endpoint
 	Features    []FeatureRange
+
+	ZkMigrationReady bool // left from a migration before Kafka 4.0
+	Unknown          TaggedFields
 }
 
 // FeatureLevel is the finalized level of a feature, at least 1.

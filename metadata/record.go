@@ -46,8 +46,10 @@ const (
 )
 
 // ErrUnknownRecord: a record type or version that Kafka 4.3 does not write. The
-// log was written by a newer Kafka; nothing after the record can be understood.
-var ErrUnknownRecord = errors.New("unknown metadata record")
+// log was written by a newer Kafka, and is refused as Kafka refuses it: to keep such
+// a record without knowing what it does would make a snapshot that says something
+// else than the log (decision 23).
+var ErrUnknownRecord = errors.New("unknown metadata record: it was written by a newer version, start that one on this directory")
 
 // Message is the body of one metadata record: one of the ...Record types.
 type Message interface {
@@ -107,11 +109,12 @@ func (t RecordType) kind() (recordKind, bool) {
 	case TypeClearElr:
 		return recordKind{"CLEAR_ELR_RECORD", 0, func() Message { return new(ClearElrRecord) }}, true
 	}
-	return t.kindWithoutEffect()
+	return t.keptKind()
 }
 
-// kindWithoutEffect holds the rows of the types that do not change the image.
-func (t RecordType) kindWithoutEffect() (recordKind, bool) {
+// keptKind holds the rows of the types about who may do what and how much, and of one
+// that means nothing any more.
+func (t RecordType) keptKind() (recordKind, bool) {
 	switch t {
 	case TypeDelegationToken:
 		return recordKind{"DELEGATION_TOKEN_RECORD", 0, func() Message { return new(DelegationTokenRecord) }}, true

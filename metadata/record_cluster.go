@@ -6,6 +6,7 @@ type Endpoint struct {
 	Host             string
 	Port             uint16
 	SecurityProtocol int16 // 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL
+	Unknown          TaggedFields
 }
 
 // FeatureRange is the range of levels of a feature that a node supports.
@@ -13,6 +14,7 @@ type FeatureRange struct {
 	Name                string
 	MinSupportedVersion int16
 	MaxSupportedVersion int16
+	Unknown             TaggedFields
 }
 
 // minEndpointBytes and minFeatureBytes are the sizes of the smallest encodings:
@@ -29,7 +31,7 @@ func appendEndpoints(b []byte, es []Endpoint) []byte {
 		b = appendString(b, e.Host)
 		b = appendInt16(b, int16(e.Port))
 		b = appendInt16(b, e.SecurityProtocol)
-		b = append(b, 0)
+		b = appendTags(b, e.Unknown)
 	}
 	return b
 }
@@ -38,7 +40,7 @@ func (r *reader) endpoints() []Endpoint {
 	es := []Endpoint{}
 	r.required(minEndpointBytes, func() {
 		e := Endpoint{Name: r.string(), Host: r.string(), Port: uint16(r.int16()), SecurityProtocol: r.int16()}
-		r.tags(nil)
+		e.Unknown = r.tags(nil)
 		es = append(es, e)
 	})
 	return es
@@ -50,7 +52,7 @@ func appendFeatureRanges(b []byte, fs []FeatureRange) []byte {
 		b = appendString(b, f.Name)
 		b = appendInt16(b, f.MinSupportedVersion)
 		b = appendInt16(b, f.MaxSupportedVersion)
-		b = append(b, 0)
+		b = appendTags(b, f.Unknown)
 	}
 	return b
 }
@@ -59,7 +61,7 @@ func (r *reader) featureRanges() []FeatureRange {
 	fs := []FeatureRange{}
 	r.required(minFeatureBytes, func() {
 		f := FeatureRange{Name: r.string(), MinSupportedVersion: r.int16(), MaxSupportedVersion: r.int16()}
-		r.tags(nil)
+		f.Unknown = r.tags(nil)
 		fs = append(fs, f)
 	})
 	return fs
@@ -78,6 +80,7 @@ type RegisterBrokerRecord struct {
 	InControlledShutdown bool       // version 1 and later
 	LogDirs              [][16]byte // version 3 and later
 	CordonedLogDirs      [][16]byte // version 4 and later; nil is null: not told yet
+	Unknown              TaggedFields
 }
 
 // Type implements Message.
@@ -104,7 +107,7 @@ func (m *RegisterBrokerRecord) appendTo(b []byte, version int16) []byte {
 	if version >= 4 && m.CordonedLogDirs != nil {
 		w.add(1, appendUUIDs(nil, m.CordonedLogDirs))
 	}
-	return w.appendTo(b)
+	return w.appendTo(b, m.Unknown)
 }
 
 func (m *RegisterBrokerRecord) decode(r *reader, version int16) {
@@ -122,7 +125,7 @@ func (m *RegisterBrokerRecord) decode(r *reader, version int16) {
 		m.InControlledShutdown = r.bool()
 	}
 	m.LogDirs = [][16]byte{}
-	r.tags(func(tag uint32, v *reader) bool {
+	m.Unknown = r.tags(func(tag uint32, v *reader) bool {
 		switch {
 		case tag == 0 && version >= 3:
 			m.LogDirs = v.uuids()
@@ -139,56 +142,59 @@ func (m *RegisterBrokerRecord) decode(r *reader, version int16) {
 type UnregisterBrokerRecord struct {
 	BrokerID    int32
 	BrokerEpoch int64
+	Unknown     TaggedFields
 }
 
 // Type implements Message.
 func (*UnregisterBrokerRecord) Type() RecordType { return TypeUnregisterBroker }
 
 func (m *UnregisterBrokerRecord) appendTo(b []byte, _ int16) []byte {
-	return append(appendInt64(appendInt32(b, m.BrokerID), m.BrokerEpoch), 0)
+	return appendTags(appendInt64(appendInt32(b, m.BrokerID), m.BrokerEpoch), m.Unknown)
 }
 
 func (m *UnregisterBrokerRecord) decode(r *reader, _ int16) {
 	m.BrokerID, m.BrokerEpoch = r.int32(), r.int64()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // FenceBrokerRecord takes a broker out of service. Version 0. Kafka has written
 // BrokerRegistrationChangeRecord instead since 3.3.
 type FenceBrokerRecord struct {
-	ID    int32
-	Epoch int64
+	ID      int32
+	Epoch   int64
+	Unknown TaggedFields
 }
 
 // Type implements Message.
 func (*FenceBrokerRecord) Type() RecordType { return TypeFenceBroker }
 
 func (m *FenceBrokerRecord) appendTo(b []byte, _ int16) []byte {
-	return append(appendInt64(appendInt32(b, m.ID), m.Epoch), 0)
+	return appendTags(appendInt64(appendInt32(b, m.ID), m.Epoch), m.Unknown)
 }
 
 func (m *FenceBrokerRecord) decode(r *reader, _ int16) {
 	m.ID, m.Epoch = r.int32(), r.int64()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // UnfenceBrokerRecord puts a broker into service. Version 0. Kafka has written
 // BrokerRegistrationChangeRecord instead since 3.3.
 type UnfenceBrokerRecord struct {
-	ID    int32
-	Epoch int64
+	ID      int32
+	Epoch   int64
+	Unknown TaggedFields
 }
 
 // Type implements Message.
 func (*UnfenceBrokerRecord) Type() RecordType { return TypeUnfenceBroker }
 
 func (m *UnfenceBrokerRecord) appendTo(b []byte, _ int16) []byte {
-	return append(appendInt64(appendInt32(b, m.ID), m.Epoch), 0)
+	return appendTags(appendInt64(appendInt32(b, m.ID), m.Epoch), m.Unknown)
 }
 
 func (m *UnfenceBrokerRecord) decode(r *reader, _ int16) {
 	m.ID, m.Epoch = r.int32(), r.int64()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // The values of BrokerRegistrationChangeRecord.Fenced and InControlledShutdown.
@@ -208,6 +214,7 @@ type BrokerRegistrationChangeRecord struct {
 	InControlledShutdown int8       // version 1 and later: 0 no change, 1 entered
 	LogDirs              [][16]byte // version 2 and later; empty is no change
 	CordonedLogDirs      [][16]byte // version 3 and later; nil is no change
+	Unknown              TaggedFields
 }
 
 // Type implements Message.
@@ -228,13 +235,13 @@ func (m *BrokerRegistrationChangeRecord) appendTo(b []byte, version int16) []byt
 	if version >= 3 && m.CordonedLogDirs != nil {
 		w.add(3, appendUUIDs(nil, m.CordonedLogDirs))
 	}
-	return w.appendTo(b)
+	return w.appendTo(b, m.Unknown)
 }
 
 func (m *BrokerRegistrationChangeRecord) decode(r *reader, version int16) {
 	m.BrokerID, m.BrokerEpoch = r.int32(), r.int64()
 	m.LogDirs = [][16]byte{}
-	r.tags(func(tag uint32, v *reader) bool {
+	m.Unknown = r.tags(func(tag uint32, v *reader) bool {
 		switch {
 		case tag == 0:
 			m.Fenced = v.int8()
@@ -258,6 +265,7 @@ type RegisterControllerRecord struct {
 	ZkMigrationReady bool // always false since Kafka 4.0
 	EndPoints        []Endpoint
 	Features         []FeatureRange
+	Unknown          TaggedFields
 }
 
 // Type implements Message.
@@ -269,7 +277,7 @@ func (m *RegisterControllerRecord) appendTo(b []byte, _ int16) []byte {
 	b = appendBool(b, m.ZkMigrationReady)
 	b = appendEndpoints(b, m.EndPoints)
 	b = appendFeatureRanges(b, m.Features)
-	return append(b, 0)
+	return appendTags(b, m.Unknown)
 }
 
 func (m *RegisterControllerRecord) decode(r *reader, _ int16) {
@@ -278,7 +286,7 @@ func (m *RegisterControllerRecord) decode(r *reader, _ int16) {
 	m.ZkMigrationReady = r.bool()
 	m.EndPoints = r.endpoints()
 	m.Features = r.featureRanges()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // FeatureLevelRecord finalizes the level of a feature; 0 removes it. Version 0
@@ -286,18 +294,19 @@ func (m *RegisterControllerRecord) decode(r *reader, _ int16) {
 type FeatureLevelRecord struct {
 	Name         string
 	FeatureLevel int16
+	Unknown      TaggedFields
 }
 
 // Type implements Message.
 func (*FeatureLevelRecord) Type() RecordType { return TypeFeatureLevel }
 
 func (m *FeatureLevelRecord) appendTo(b []byte, _ int16) []byte {
-	return append(appendInt16(appendString(b, m.Name), m.FeatureLevel), 0)
+	return appendTags(appendInt16(appendString(b, m.Name), m.FeatureLevel), m.Unknown)
 }
 
 func (m *FeatureLevelRecord) decode(r *reader, _ int16) {
 	m.Name, m.FeatureLevel = r.string(), r.int16()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // ProducerIDsRecord hands a block of producer ids to a broker. Version 0.
@@ -305,6 +314,7 @@ type ProducerIDsRecord struct {
 	BrokerID       int32
 	BrokerEpoch    int64
 	NextProducerID int64 // the first id of the next block
+	Unknown        TaggedFields
 }
 
 // Type implements Message.
@@ -312,91 +322,104 @@ func (*ProducerIDsRecord) Type() RecordType { return TypeProducerIDs }
 
 func (m *ProducerIDsRecord) appendTo(b []byte, _ int16) []byte {
 	b = appendInt64(appendInt32(b, m.BrokerID), m.BrokerEpoch)
-	return append(appendInt64(b, m.NextProducerID), 0)
+	return appendTags(appendInt64(b, m.NextProducerID), m.Unknown)
 }
 
 func (m *ProducerIDsRecord) decode(r *reader, _ int16) {
 	m.BrokerID, m.BrokerEpoch, m.NextProducerID = r.int32(), r.int64(), r.int64()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // NoOpRecord only makes the log grow. Version 0.
-type NoOpRecord struct{}
+type NoOpRecord struct{ Unknown TaggedFields }
 
 // Type implements Message.
 func (*NoOpRecord) Type() RecordType { return TypeNoOp }
 
-func (*NoOpRecord) appendTo(b []byte, _ int16) []byte { return append(b, 0) }
-func (*NoOpRecord) decode(r *reader, _ int16)         { r.tags(nil) }
+func (m *NoOpRecord) appendTo(b []byte, _ int16) []byte { return appendTags(b, m.Unknown) }
+func (m *NoOpRecord) decode(r *reader, _ int16)         { m.Unknown = r.tags(nil) }
 
 // ZkMigrationStateRecord told how far a migration from ZooKeeper was. Version 0.
 // Kafka 4.x does not write it any more.
-type ZkMigrationStateRecord struct{ ZkMigrationState int8 }
+type ZkMigrationStateRecord struct {
+	ZkMigrationState int8
+	Unknown          TaggedFields
+}
 
 // Type implements Message.
 func (*ZkMigrationStateRecord) Type() RecordType { return TypeZkMigrationState }
 
 func (m *ZkMigrationStateRecord) appendTo(b []byte, _ int16) []byte {
-	return append(b, byte(m.ZkMigrationState), 0)
+	return appendTags(append(b, byte(m.ZkMigrationState)), m.Unknown)
 }
 
 func (m *ZkMigrationStateRecord) decode(r *reader, _ int16) {
 	m.ZkMigrationState = r.int8()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // BeginTransactionRecord opens a metadata transaction (KIP-868): the records up to
 // the EndTransactionRecord become visible together or, after an
 // AbortTransactionRecord, not at all. Version 0.
-type BeginTransactionRecord struct{ Name *string }
+type BeginTransactionRecord struct {
+	Name    *string
+	Unknown TaggedFields
+}
 
 // Type implements Message.
 func (*BeginTransactionRecord) Type() RecordType { return TypeBeginTransaction }
 
 func (m *BeginTransactionRecord) appendTo(b []byte, _ int16) []byte {
-	return appendOnlyTaggedString(b, m.Name)
+	return appendOnlyTaggedString(b, m.Name, m.Unknown)
 }
 
-func (m *BeginTransactionRecord) decode(r *reader, _ int16) { m.Name = r.onlyTaggedString() }
+func (m *BeginTransactionRecord) decode(r *reader, _ int16) {
+	m.Name, m.Unknown = r.onlyTaggedString()
+}
 
 // EndTransactionRecord makes a metadata transaction visible. Version 0.
-type EndTransactionRecord struct{}
+type EndTransactionRecord struct{ Unknown TaggedFields }
 
 // Type implements Message.
 func (*EndTransactionRecord) Type() RecordType { return TypeEndTransaction }
 
-func (*EndTransactionRecord) appendTo(b []byte, _ int16) []byte { return append(b, 0) }
-func (*EndTransactionRecord) decode(r *reader, _ int16)         { r.tags(nil) }
+func (m *EndTransactionRecord) appendTo(b []byte, _ int16) []byte { return appendTags(b, m.Unknown) }
+func (m *EndTransactionRecord) decode(r *reader, _ int16)         { m.Unknown = r.tags(nil) }
 
 // AbortTransactionRecord undoes a metadata transaction. Version 0.
-type AbortTransactionRecord struct{ Reason *string }
+type AbortTransactionRecord struct {
+	Reason  *string
+	Unknown TaggedFields
+}
 
 // Type implements Message.
 func (*AbortTransactionRecord) Type() RecordType { return TypeAbortTransaction }
 
 func (m *AbortTransactionRecord) appendTo(b []byte, _ int16) []byte {
-	return appendOnlyTaggedString(b, m.Reason)
+	return appendOnlyTaggedString(b, m.Reason, m.Unknown)
 }
 
-func (m *AbortTransactionRecord) decode(r *reader, _ int16) { m.Reason = r.onlyTaggedString() }
+func (m *AbortTransactionRecord) decode(r *reader, _ int16) {
+	m.Reason, m.Unknown = r.onlyTaggedString()
+}
 
 // appendOnlyTaggedString writes a body whose one field is the nullable string of
 // tag 0, null by default.
-func appendOnlyTaggedString(b []byte, s *string) []byte {
+func appendOnlyTaggedString(b []byte, s *string, unknown TaggedFields) []byte {
 	var w tagWriter
 	if s != nil {
 		w.add(0, appendString(nil, *s))
 	}
-	return w.appendTo(b)
+	return w.appendTo(b, unknown)
 }
 
-func (r *reader) onlyTaggedString() (s *string) {
-	r.tags(func(tag uint32, v *reader) bool {
+func (r *reader) onlyTaggedString() (s *string, unknown TaggedFields) {
+	unknown = r.tags(func(tag uint32, v *reader) bool {
 		if tag != 0 {
 			return false
 		}
 		s = v.nullableString()
 		return true
 	})
-	return s
+	return s, unknown
 }

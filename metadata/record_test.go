@@ -199,6 +199,13 @@ func fill(rng *rand.Rand, v reflect.Value) {
 	case *[]byte:
 		*x = []byte{byte(rng.Uint32()), 0}
 		return
+	case *TaggedFields: // tags from 100 on are known to no version
+		tag := uint32(100)
+		for range rng.IntN(3) {
+			tag += 1 + uint32(rng.IntN(1000))
+			*x = append(*x, TaggedField{tag, bytes.Repeat([]byte{byte(tag)}, rng.IntN(200))})
+		}
+		return
 	}
 	switch v.Kind() {
 	case reflect.Bool:
@@ -290,14 +297,30 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// A tagged field that this version of Kafka does not know is skipped.
-func TestUnknownTagIsSkipped(t *testing.T) {
-	m, _, err := DecodeRecord([]byte{1, 23, 0, 2, 0, 2, 2, 'x', 99, 3, 1, 2, 3})
+// Tagged fields that this version of Kafka does not know are kept and written back
+// in their order, those too that only a higher version of the record knows.
+func TestUnknownTagsAreKept(t *testing.T) {
+	text := []byte{1, 23, 0, 2, 0, 2, 2, 'x', 99, 3, 1, 2, 3}
+	m, version, err := DecodeRecord(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b := m.(*BeginTransactionRecord); b.Name == nil || *b.Name != "x" {
-		t.Errorf("name %v", b.Name)
+	if b := m.(*BeginTransactionRecord); b.Name == nil || *b.Name != "x" || len(b.Unknown) != 1 {
+		t.Errorf("name %v, unknown %v", b.Name, b.Unknown)
+	}
+	if again := AppendRecord(nil, m, version); !bytes.Equal(again, text) {
+		t.Errorf("encoded as %x", again)
+	}
+	change := []byte{1, 17, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 4, 0, 1, 1, 1, 1, 1, 2, 1, 1, 50, 0}
+	m, version, err = DecodeRecord(change) // directories are tag 2, known from version 2 on
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := m.(*BrokerRegistrationChangeRecord); c.Fenced != 1 || c.InControlledShutdown != 1 || len(c.LogDirs) != 0 || len(c.Unknown) != 2 {
+		t.Errorf("change %+v", c)
+	}
+	if again := AppendRecord(nil, m, version); !bytes.Equal(again, change) {
+		t.Errorf("encoded as %x", again)
 	}
 }
 

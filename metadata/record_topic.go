@@ -4,33 +4,37 @@ package metadata
 type TopicRecord struct {
 	Name    string
 	TopicID [16]byte
+	Unknown TaggedFields
 }
 
 // Type implements Message.
 func (*TopicRecord) Type() RecordType { return TypeTopic }
 
 func (m *TopicRecord) appendTo(b []byte, _ int16) []byte {
-	return append(append(appendString(b, m.Name), m.TopicID[:]...), 0)
+	return appendTags(append(appendString(b, m.Name), m.TopicID[:]...), m.Unknown)
 }
 
 func (m *TopicRecord) decode(r *reader, _ int16) {
 	m.Name, m.TopicID = r.string(), r.uuid()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // RemoveTopicRecord deletes a topic with its partitions and settings. Version 0.
-type RemoveTopicRecord struct{ TopicID [16]byte }
+type RemoveTopicRecord struct {
+	TopicID [16]byte
+	Unknown TaggedFields
+}
 
 // Type implements Message.
 func (*RemoveTopicRecord) Type() RecordType { return TypeRemoveTopic }
 
 func (m *RemoveTopicRecord) appendTo(b []byte, _ int16) []byte {
-	return append(append(b, m.TopicID[:]...), 0)
+	return appendTags(append(b, m.TopicID[:]...), m.Unknown)
 }
 
 func (m *RemoveTopicRecord) decode(r *reader, _ int16) {
 	m.TopicID = r.uuid()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // PartitionRecord creates a partition or replaces all that is known of it. Valid
@@ -49,6 +53,7 @@ type PartitionRecord struct {
 	Directories            [][16]byte // version 1 and later: one for each replica
 	EligibleLeaderReplicas []int32    // version 2 and later; nil is null
 	LastKnownElr           []int32    // version 2 and later; nil is null
+	Unknown                TaggedFields
 }
 
 // Type implements Message.
@@ -77,7 +82,7 @@ func (m *PartitionRecord) appendTo(b []byte, version int16) []byte {
 	if version >= 2 && m.LastKnownElr != nil {
 		w.add(2, appendInt32s(nil, m.LastKnownElr))
 	}
-	return w.appendTo(b)
+	return w.appendTo(b, m.Unknown)
 }
 
 func (m *PartitionRecord) decode(r *reader, version int16) {
@@ -94,7 +99,7 @@ func (m *PartitionRecord) decode(r *reader, version int16) {
 	if version >= 1 {
 		m.Directories = r.uuids()
 	}
-	r.tags(func(tag uint32, v *reader) bool {
+	m.Unknown = r.tags(func(tag uint32, v *reader) bool {
 		switch {
 		case tag == 0:
 			m.LeaderRecoveryState = v.int8()
@@ -133,6 +138,7 @@ type PartitionChangeRecord struct {
 	Directories            [][16]byte // version 1 and later
 	EligibleLeaderReplicas []int32    // version 2 and later
 	LastKnownElr           []int32    // version 2 and later
+	Unknown                TaggedFields
 }
 
 // Type implements Message.
@@ -164,7 +170,7 @@ func (m *PartitionChangeRecord) appendTo(b []byte, version int16) []byte {
 	if version >= 1 && m.Directories != nil {
 		w.add(8, appendUUIDs(nil, m.Directories))
 	}
-	return w.appendTo(b)
+	return w.appendTo(b, m.Unknown)
 }
 
 func (m *PartitionChangeRecord) decode(r *reader, version int16) {
@@ -172,7 +178,7 @@ func (m *PartitionChangeRecord) decode(r *reader, version int16) {
 	m.TopicID = r.uuid()
 	m.Leader = NoLeaderChange
 	m.LeaderRecoveryState = noRecoveryChange
-	r.tags(func(tag uint32, v *reader) bool {
+	m.Unknown = r.tags(func(tag uint32, v *reader) bool {
 		switch {
 		case tag == 0:
 			m.Isr = v.nullableInt32s()
@@ -205,6 +211,7 @@ type ConfigRecord struct {
 	ResourceName string
 	Name         string
 	Value        *string // nil removes the setting
+	Unknown      TaggedFields
 }
 
 // Type implements Message.
@@ -214,7 +221,7 @@ func (m *ConfigRecord) appendTo(b []byte, _ int16) []byte {
 	b = append(b, byte(m.ResourceType))
 	b = appendString(b, m.ResourceName)
 	b = appendString(b, m.Name)
-	return append(appendNullableString(b, m.Value), 0)
+	return appendTags(appendNullableString(b, m.Value), m.Unknown)
 }
 
 func (m *ConfigRecord) decode(r *reader, _ int16) {
@@ -222,21 +229,24 @@ func (m *ConfigRecord) decode(r *reader, _ int16) {
 	m.ResourceName = r.string()
 	m.Name = r.string()
 	m.Value = r.nullableString()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }
 
 // ClearElrRecord empties the eligible and last known leader replicas of a topic,
 // or of all topics (KIP-966). Version 0.
-type ClearElrRecord struct{ TopicName string } // empty: all topics
+type ClearElrRecord struct {
+	TopicName string // empty: all topics
+	Unknown   TaggedFields
+}
 
 // Type implements Message.
 func (*ClearElrRecord) Type() RecordType { return TypeClearElr }
 
 func (m *ClearElrRecord) appendTo(b []byte, _ int16) []byte {
-	return append(appendString(b, m.TopicName), 0)
+	return appendTags(appendString(b, m.TopicName), m.Unknown)
 }
 
 func (m *ClearElrRecord) decode(r *reader, _ int16) {
 	m.TopicName = r.string()
-	r.tags(nil)
+	m.Unknown = r.tags(nil)
 }

@@ -1,6 +1,8 @@
 package metadata
 
 import (
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -9,11 +11,17 @@ import (
 )
 
 // Bootstrap is the first event after each load. It makes the log of a new cluster
-// begin as Kafka's does (ActivationRecordsGenerator): the finalized features and
-// the default of min.insync.replicas, in one metadata transaction. In a log that
-// has a beginning it only undoes a transaction that was cut off.
-// The answer is Bootstrapped.
-type Bootstrap struct{}
+// begin as Kafka's does (ActivationRecordsGenerator): the records that the directory
+// was formatted with, and the default of min.insync.replicas, in one metadata
+// transaction. In a log that has a beginning it only undoes a transaction that was
+// cut off. The answer is Bootstrapped, or Unreadable where the records do not fit.
+type Bootstrap struct {
+	// Records are those of bootstrap.checkpoint, as AppendRecord writes them. nil
+	// finalizes the features of a fresh cluster.
+	Records [][]byte
+	// Err is why the records could not be read. It matters to an empty log only.
+	Err error
+}
 
 // Bootstrapped answers Bootstrap.
 type Bootstrapped struct {
@@ -21,33 +29,68 @@ type Bootstrapped struct {
 	Aborted bool // a transaction had been cut off
 }
 
-func (s *Shard) bootstrap(e coordinator.Event) coordinator.Result {
+func (s *Shard) bootstrap(e coordinator.Event, boot Bootstrap) coordinator.Result {
 	var (
-		ms      []Message
+		rs      [][]byte
 		reply   Bootstrapped
 		restart = "Controller failover"
-		first   = "Bootstrap records"
 	)
 	if s.before != nil {
 		reply.Aborted = true
-		ms = append(ms, &AbortTransactionRecord{Reason: &restart})
+		rs = append(rs, AppendRecord(nil, &AbortTransactionRecord{Reason: &restart}, 0))
 	}
 	if img := s.Image(); img.Feature(FeatureMetadataVersion) == 0 {
+		first, err := s.firstRecords(boot)
+		if err != nil {
+			return s.result(e, nil, Unreadable{fmt.Errorf("begin the metadata log with what the directory was formatted with: %w", err)})
+		}
 		reply.Fresh = true
-		ms = append(ms, &BeginTransactionRecord{Name: &first})
-		elr := false
-		for _, f := range FreshFeatureRecords(s.o.Features) {
-			ms = append(ms, f)
-			elr = elr || f.Name == FeatureELRVersion
-		}
-		if elr {
-			// With ELR the controller must know the value that holds for the cluster.
-			value := strconv.Itoa(int(s.o.MinInSyncReplicas))
-			ms = append(ms, &ConfigRecord{ResourceType: int8(ResourceBroker), Name: "min.insync.replicas", Value: &value})
-		}
-		ms = append(ms, &EndTransactionRecord{})
+		rs = append(rs, first...)
 	}
-	return s.result(e, ms, reply)
+	res := s.result(e, nil, reply)
+	for _, r := range rs {
+		res.Records = append(res.Records, coordinator.Record{Value: r})
+	}
+	return res
+}
+
+// firstRecords are the first records of an empty log. They are applied to an empty
+// image first: what does not fit must not get into the log.
+func (s *Shard) firstRecords(boot Bootstrap) ([][]byte, error) {
+	rs, name := boot.Records, "Bootstrap records"
+	if boot.Err != nil {
+		return nil, boot.Err
+	}
+	if rs == nil {
+		for _, f := range FreshFeatureRecords(s.o.Features) {
+			rs = append(rs, AppendRecord(nil, f, 0))
+		}
+	}
+	trial := newDraft(s.o.ClusterID, s.o.NodeID)
+	for _, r := range rs {
+		m, _, err := DecodeRecord(r)
+		if err == nil {
+			err = trial.apply(m)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	level := trial.img.Feature(FeatureMetadataVersion)
+	if level == 0 {
+		return nil, errors.New("no FeatureLevelRecord for metadata.version was found")
+	}
+	rs = slices.Clip(rs)
+	if trial.img.Feature(FeatureELRVersion) > 0 {
+		// With ELR the controller must know the value that holds for the cluster.
+		value := strconv.Itoa(int(s.o.MinInSyncReplicas))
+		rs = append(rs, AppendRecord(nil, &ConfigRecord{ResourceType: int8(ResourceBroker), Name: "min.insync.replicas", Value: &value}, 0))
+	}
+	if level < levelMetadataTransactions {
+		return rs, nil
+	}
+	rs = append([][]byte{AppendRecord(nil, &BeginTransactionRecord{Name: &name}, 0)}, rs...)
+	return append(rs, AppendRecord(nil, &EndTransactionRecord{}, 0)), nil
 }
 
 // RegisterBroker is the second event after each start of the process: it registers

@@ -94,6 +94,10 @@ func (s *Shard) Image() *Image {
 	return s.published
 }
 
+// InTransaction reports that a metadata transaction is open, so that Image is older
+// than the last applied record.
+func (s *Shard) InTransaction() bool { return s.before != nil }
+
 // Err returns why the log could not be loaded, nil if it could. The image is then
 // that of the records before, and must not be acted on.
 func (s *Shard) Err() error { return s.err }
@@ -148,11 +152,7 @@ func (s *Shard) apply(m Message) error {
 
 // changesImage is false for the records that leave the image as it is.
 func changesImage(m Message) bool {
-	if _, ok := m.(*NoOpRecord); ok {
-		return false
-	}
-	_, without := m.Type().kindWithoutEffect()
-	return !without
+	return m.Type() != TypeNoOp && m.Type() != TypeZkMigrationState
 }
 
 // Handle implements coordinator.Shard.
@@ -166,7 +166,7 @@ func (s *Shard) Handle(_ time.Time, e coordinator.Event) coordinator.Result {
 	s.live = true
 	switch body := e.Body.(type) {
 	case Bootstrap:
-		return s.bootstrap(e)
+		return s.bootstrap(e, body)
 	case RegisterBroker:
 		return s.registerBroker(e, body)
 	case FenceBroker:

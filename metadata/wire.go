@@ -1,10 +1,12 @@
 package metadata
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // maxStringBytes is the longest string of a metadata record; Kafka refuses longer
@@ -188,20 +190,32 @@ func (r *reader) uuids() [][16]byte {
 	return v
 }
 
+// TaggedField is a field at the end of a structure that readers may leave out.
+type TaggedField struct {
+	Tag   uint32
+	Value []byte
+}
+
+// TaggedFields are those that this version of Kafka's schemas does not know, as they
+// were read. They are written back with the structure that they came with.
+type TaggedFields []TaggedField
+
 // tags reads the tagged fields that end every structure. known decodes the value
-// of a tag and reports false for one that it does not know; that one is skipped.
-// A nil known skips all.
-func (r *reader) tags(known func(tag uint32, v *reader) bool) {
+// of a tag and reports false for one that it does not know; those are returned. A
+// nil known knows none.
+func (r *reader) tags(known func(tag uint32, v *reader) bool) (unknown TaggedFields) {
 	n := r.count(2)
 	for i := 0; i < n && r.err == nil; i++ {
 		tag := r.uvarint()
 		size := r.uvarint()
 		if int64(size) > int64(len(r.b)) {
 			r.fail(errShort)
-			return
+			return nil
 		}
-		v := &reader{b: r.take(int(size))}
+		value := r.take(int(size))
+		v := &reader{b: value}
 		if known == nil || !known(tag, v) {
+			unknown = append(unknown, TaggedField{tag, append([]byte{}, value...)})
 			continue
 		}
 		if v.err != nil {
@@ -210,6 +224,7 @@ func (r *reader) tags(known func(tag uint32, v *reader) bool) {
 			r.fail(fmt.Errorf("tagged field %d: %d bytes too many", tag, len(v.b)))
 		}
 	}
+	return unknown
 }
 
 // count reads a plain unsigned count of things of at least size bytes each.
@@ -273,20 +288,31 @@ func appendUUIDs(b []byte, v [][16]byte) []byte {
 	return b
 }
 
-// tagWriter gathers the tagged fields of one structure, in rising order of tag.
-// Kafka leaves out a field that has its default value; so do the callers.
-type tagWriter struct {
-	n int
-	b []byte
-}
+// tagWriter gathers the tagged fields of one structure. Kafka leaves out a field
+// that has its default value; so do the callers.
+type tagWriter struct{ fields TaggedFields }
 
 func (w *tagWriter) add(tag uint32, value []byte) {
-	w.n++
-	w.b = binary.AppendUvarint(w.b, uint64(tag))
-	w.b = binary.AppendUvarint(w.b, uint64(len(value)))
-	w.b = append(w.b, value...)
+	w.fields = append(w.fields, TaggedField{tag, value})
 }
 
-func (w *tagWriter) appendTo(b []byte) []byte {
-	return append(binary.AppendUvarint(b, uint64(w.n)), w.b...)
+// appendTo writes the fields that were added and the unknown ones, in rising order
+// of tag as Kafka demands. Of a lower version, a tag may be unknown that lies below
+// a known one.
+func (w *tagWriter) appendTo(b []byte, unknown TaggedFields) []byte {
+	all := w.fields
+	if len(unknown) > 0 {
+		all = slices.Concat(w.fields, unknown)
+		slices.SortStableFunc(all, func(a, b TaggedField) int { return cmp.Compare(a.Tag, b.Tag) })
+	}
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for _, f := range all {
+		b = binary.AppendUvarint(b, uint64(f.Tag))
+		b = binary.AppendUvarint(b, uint64(len(f.Value)))
+		b = append(b, f.Value...)
+	}
+	return b
 }
+
+// appendTags ends a structure that has no tagged fields of its own.
+func appendTags(b []byte, unknown TaggedFields) []byte { return new(tagWriter).appendTo(b, unknown) }

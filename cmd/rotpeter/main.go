@@ -40,6 +40,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		case "help", "--help", "-help", "-h":
 			fmt.Fprint(stdout, usage)
 			return exitOK
+		case "check":
+			return check(ctx, args[1:], stdout, stderr)
+		case "dump":
+			return dump(ctx, args[1:], stdout, stderr)
 		case "serve":
 			args = args[1:]
 		}
@@ -51,6 +55,8 @@ const usage = `Rotpeter is a broker that Kafka clients and tools use unchanged.
 
 Usage:
   rotpeter [serve] [flags]    run a broker until it is told to stop (SIGTERM, Ctrl-C)
+  rotpeter check DIR...       say what is wrong with the files of data directories, Kafka's or ours; changes nothing
+  rotpeter dump FILE...       print what is in segments, indexes, snapshots and checkpoints
   rotpeter version            print the version
   rotpeter --help             print this
 

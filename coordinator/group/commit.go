@@ -112,6 +112,9 @@ func (t *turn) checkCommit(c committer, version int16) *kerr.Error {
 	if len(c.group) > maxRecordString {
 		return kerr.InvalidGroupID
 	}
+	if other := t.foreign[c.group]; other != nil {
+		return other.checkCommit(c)
+	}
 	g := t.groups[c.group]
 	if g == nil {
 		return t.checkGroupless(c, version)
@@ -137,8 +140,8 @@ func (t *turn) checkCommit(c committer, version int16) *kerr.Error {
 	return nil
 }
 
-// checkGroupless checks a commit for a group that does not exist or is of another
-// type: whoever manages partitions itself may commit, and so makes a group.
+// checkGroupless checks a commit for a group that does not exist: whoever manages
+// partitions itself may commit, and so makes a group.
 func (t *turn) checkGroupless(c committer, version int16) *kerr.Error {
 	switch {
 	case c.generation < 0:

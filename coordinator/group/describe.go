@@ -16,9 +16,15 @@ const classicType = "classic"
 // group that does not exist; before it such a group is Dead (KIP-1043).
 const describeNotFoundSince = 6
 
-// list handles a ListGroups request.
+// list handles a ListGroups request. Groups of other types are listed too.
 func (t *turn) list(e List) []kmsg.ListGroupsResponseGroup {
 	groups := []kmsg.ListGroupsResponseGroup{}
+	for _, id := range slices.Sorted(maps.Keys(t.foreign)) {
+		g := t.foreign[id].listed(id)
+		if passes(e.Types, g.GroupType) && passes(e.States, g.GroupState) {
+			groups = append(groups, g)
+		}
+	}
 	if !passes(e.Types, classicType) {
 		return groups
 	}

@@ -25,10 +25,13 @@
 // assignment arrives and when a static member takes a new member id; an offset at
 // each commit; tombstones at expiry and deletion.
 //
+// Of consumer, share and streams groups the records are kept and their committed
+// offsets are served; they are listed, empty ones can be deleted (but share groups)
+// or taken over by classic members, as Kafka does it. Their members are not served,
+// and neither do their offsets expire here.
+//
 // Left to others: authorization, whether a committed topic exists, topic ids of
-// fetched topics, which shard a group belongs to (the broker); consumer, share
-// and streams groups, whose ids are known here only so that classic calls do not
-// take them over.
+// fetched topics, which shard a group belongs to (the broker).
 //
 // The behaviour follows Kafka's org.apache.kafka.coordinator.group
 // (GroupMetadataManager, ClassicGroup, OffsetMetadataManager).

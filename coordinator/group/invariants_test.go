@@ -146,8 +146,8 @@ func hardState(s *Shard) string {
 		}
 		lines = append(lines, line)
 	}
-	for id := range s.foreign {
-		lines = append(lines, "foreign "+id)
+	for id, g := range s.foreign {
+		lines = append(lines, fmt.Sprintf("foreign %s %v", id, *g))
 	}
 	for id, offsets := range s.offsets {
 		for tp, o := range offsets {

@@ -47,7 +47,8 @@ func (t *turn) join(to coordinator.Token, e Join) {
 		t.refuse(j.parked, e.Req.MemberID, err)
 		return
 	}
-	if t.foreign[e.Req.Group] {
+	other := t.foreign[e.Req.Group]
+	if other != nil && !other.replaceable() {
 		t.refuse(j.parked, "", kerr.InconsistentGroupProtocol)
 		return
 	}
@@ -57,6 +58,9 @@ func (t *turn) join(to coordinator.Token, e Join) {
 		if e.Req.MemberID != "" {
 			t.refuse(j.parked, e.Req.MemberID, kerr.UnknownMemberID)
 			return
+		}
+		if other != nil {
+			t.endForeign(other)
 		}
 		g = t.ensure(e.Req.Group)
 		g.since = t.now.UnixMilli()

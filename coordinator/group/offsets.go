@@ -77,7 +77,7 @@ func (t *turn) fetchOne(e Fetch, tp topicPartition, topicID [16]byte) kmsg.Offse
 }
 
 // exists reports whether there is a group of the id, of any type.
-func (s *Shard) exists(group string) bool { return s.groups[group] != nil || s.foreign[group] }
+func (s *Shard) exists(group string) bool { return s.groups[group] != nil || s.foreign[group] != nil }
 
 // sameTopic reports whether two topic ids may be of one topic: zero is not known.
 func sameTopic(a, b [16]byte) bool { return a == b || a == [16]byte{} || b == [16]byte{} }
@@ -150,6 +150,10 @@ func (t *turn) delete(e Delete) kmsg.DeleteGroupsResponseGroup {
 	r.Group = e.Group
 	g := t.groups[e.Group]
 	switch {
+	case t.foreign[e.Group] != nil:
+		if err := t.deleteForeign(e.Group); err != nil {
+			r.ErrorCode = err.Code
+		}
 	case g == nil:
 		r.ErrorCode = kerr.GroupIDNotFound.Code
 	case g.state != empty:
@@ -247,7 +251,7 @@ func (t *turn) expired(o offset, base int64) bool {
 
 // notFoundMessage is what DescribeGroups says of a group that is not there.
 func (s *Shard) notFoundMessage(group string) string {
-	if s.foreign[group] {
+	if s.foreign[group] != nil {
 		return fmt.Sprintf("Group %s is not a classic group.", group)
 	}
 	return fmt.Sprintf("Group %s not found.", group)

@@ -86,7 +86,7 @@ func offsetRecord(now time.Time, group string, tp topicPartition, o offset) coor
 
 // offsetTombstone encodes the end of a commit.
 func offsetTombstone(now time.Time, group string, tp topicPartition) coordinator.Record {
-	return coordinator.Record{Key: offsetKey(group, tp), Timestamp: now.UnixMilli()}
+	return tombstone(now, offsetKey(group, tp))
 }
 
 // groupKey encodes the key of a group.
@@ -118,7 +118,12 @@ func groupRecord(now time.Time, group string, m *groupMetadata) coordinator.Reco
 
 // groupTombstone encodes the end of a group.
 func groupTombstone(now time.Time, group string) coordinator.Record {
-	return coordinator.Record{Key: groupKey(group), Timestamp: now.UnixMilli()}
+	return tombstone(now, groupKey(group))
+}
+
+// tombstone encodes the end of what a key stands for.
+func tombstone(now time.Time, key []byte) coordinator.Record {
+	return coordinator.Record{Key: key, Timestamp: now.UnixMilli()}
 }
 
 // keyType returns the record type, -1 if the key is too short to have one.

@@ -149,12 +149,22 @@ func TestBadRecordsArePassedOver(t *testing.T) {
 	}
 }
 
-// Groups of other types keep their ids and their offsets; classic calls do not see
-// a group.
-func TestForeignGroups(t *testing.T) {
+// foreignRecord is a record of a group of another type, its key and value in hex digits.
+func foreignRecord(t *testing.T, key, value string) coordinator.Record {
+	r := coordinator.Record{Key: unspaced(t, key)}
+	if value != "" {
+		r.Value = unspaced(t, value)
+	}
+	return r
+}
+
+// A group of another type with a member keeps its id and its offsets, and nobody of the
+// classic protocol gets in.
+func TestForeignGroupWithMember(t *testing.T) {
 	w := newWorld(t, DefaultOptions(nil))
 	w.journal = append(w.journal,
-		coordinator.Record{Key: unspaced(t, "0003 0001 67"), Value: unspaced(t, "0000 00000001 00")},
+		foreignRecord(t, "0005 0001 67 0001 6d", "0000 00"),
+		foreignRecord(t, "0003 0001 67", "0000 00000002 00"),
 		offsetRecord(w.now, "g", topicPartition{"a", 0}, offset{offset: 5, expires: noTime}),
 	)
 	w.load()
@@ -171,25 +181,101 @@ reply   t3 SyncGroup error=25/UNKNOWN_MEMBER_ID assignment=
 reply   t4 Heartbeat error=25/UNKNOWN_MEMBER_ID
 reply   t5 LeaveGroup [m error=25/UNKNOWN_MEMBER_ID]
 reply   t6 Describe g Dead type= protocol= error=69/GROUP_ID_NOT_FOUND message=Group g is not a classic group.
-reply   t7 List
-reply   t8 Delete g error=69/GROUP_ID_NOT_FOUND
+reply   t7 List [g type=consumer Assigning consumer]
+reply   t8 Delete g error=68/NON_EMPTY_GROUP
 reply   t9 OffsetFetch g [a/0 = 5 leader-epoch=0]
 reply   t10 OffsetFetch g [a/0 = 5 leader-epoch=0]
-reply   t11 OffsetCommit [a/0 error=22/ILLEGAL_GENERATION]
-record  offset g a/0 = 6 v4
-reply   t12 OffsetCommit [a/0]
-reply   t13 OffsetFetch g [a/0 = 6]
+reply   t11 OffsetCommit [a/0 error=25/UNKNOWN_MEMBER_ID]
+reply   t12 OffsetCommit [a/0 error=25/UNKNOWN_MEMBER_ID]
+reply   t13 OffsetFetch g [a/0 = 5 leader-epoch=0]
 `
 	if got := "\n" + w.out.String(); got != want {
 		t.Errorf("%s", firstDifference(want, got))
 	}
-	// The group is gone, its id is free.
-	w.journal = append(w.journal, coordinator.Record{Key: unspaced(t, "0003 0001 67")})
+	for state, records := range map[string][]coordinator.Record{
+		"Reconciling": {foreignRecord(t, "0006 0001 67", "0000 00000002 00")},
+		"Stable":      {foreignRecord(t, "0006 0001 67", "0000 00000002 00"), foreignRecord(t, "0008 0001 67 0001 6d", "0000 00000002 00000001 00 01 01 00")},
+	} {
+		s := New(DefaultOptions(nil))
+		for _, r := range append(w.journal[:3:3], records...) {
+			s.Apply(r)
+		}
+		if got := s.foreign["g"].state(); got != state {
+			t.Errorf("the group is %s, want %s", got, state)
+		}
+	}
+}
+
+// An empty group of another type takes commits of tools, can be deleted, and makes room
+// for classic members (GroupMetadataManager.classicGroupJoinToClassicGroup).
+func TestEmptyForeignGroup(t *testing.T) {
+	journal := func(w *world) []coordinator.Record {
+		return []coordinator.Record{
+			offsetRecord(w.now, "g", topicPartition{"a", 0}, offset{offset: 5, expires: noTime}),
+			foreignRecord(t, "0005 0001 67 0001 6d", "0000 00"),
+			foreignRecord(t, "0003 0001 67", "0000 00000002 00"),
+			foreignRecord(t, "0006 0001 67", "0000 00000002 00"),
+			foreignRecord(t, "0010 0001 67 0001 2e", "0000 00"),
+			foreignRecord(t, "0005 0001 67 0001 6d", ""),
+		}
+	}
+	w := newWorld(t, DefaultOptions(nil))
+	w.journal = journal(w)
 	w.load()
-	w.out.Reset()
-	w.command("join")
-	if !strings.Contains(w.out.String(), "MEMBER_ID_REQUIRED") {
-		t.Errorf("after the tombstone: %s", w.out)
+	for _, line := range []string{"list", "commit offsets=a/0:6", "fetch", "delete", "list", "fetch"} {
+		w.command(line)
+	}
+	want := `
+reply   t1 List [g type=consumer Empty consumer]
+record  offset g a/0 = 6 v4
+reply   t2 OffsetCommit [a/0]
+reply   t3 OffsetFetch g [a/0 = 6]
+record  offset g a/0 gone
+record  type 6 "g" = 
+record  type 16 "g\x00\x01." = 
+record  type 3 "g" = 
+reply   t4 Delete g
+reply   t5 List
+reply   t6 OffsetFetch g
+`
+	if got := "\n" + w.out.String(); got != want {
+		t.Errorf("%s", firstDifference(want, got))
+	}
+	w = newWorld(t, DefaultOptions(nil))
+	w.journal = journal(w)
+	w.load()
+	for _, line := range []string{"join member=stranger", "list", "join", "list", "fetch"} {
+		w.command(line)
+	}
+	want = `
+reply   t1 JoinGroup error=25/UNKNOWN_MEMBER_ID member=stranger
+reply   t2 List [g type=consumer Empty consumer]
+record  type 6 "g" = 
+record  type 16 "g\x00\x01." = 
+record  type 3 "g" = 
+record  group g type= generation=0 leader=
+reply   t3 JoinGroup error=79/MEMBER_ID_REQUIRED member=c-1
+reply   t4 List [g type= Empty classic]
+reply   t5 OffsetFetch g [a/0 = 5 leader-epoch=0]
+`
+	if got := "\n" + w.out.String(); got != want {
+		t.Errorf("%s", firstDifference(want, got))
+	}
+	// A share group has state elsewhere, which is not served.
+	s := newWorld(t, DefaultOptions(nil))
+	s.journal = append(s.journal, foreignRecord(t, "000b 0001 67", "0000 00000002 00"))
+	s.load()
+	for _, line := range []string{"list", "join", "commit offsets=a/0:6", "delete"} {
+		s.command(line)
+	}
+	want = `
+reply   t1 List [g type=share Empty share]
+reply   t2 JoinGroup error=23/INCONSISTENT_GROUP_PROTOCOL member=
+reply   t3 OffsetCommit [a/0 error=69/GROUP_ID_NOT_FOUND]
+reply   t4 Delete g error=35/UNSUPPORTED_VERSION
+`
+	if got := "\n" + s.out.String(); got != want {
+		t.Errorf("%s", firstDifference(want, got))
 	}
 }
 

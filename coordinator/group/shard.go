@@ -19,7 +19,7 @@ type Shard struct {
 	// Hard, with group.kept.
 	offsets map[string]map[topicPartition]offset // by group
 	open    map[int64]*transaction               // by producer id
-	foreign map[string]bool                      // groups of other types
+	foreign map[string]*foreignGroup             // groups of other types
 	applied uint64                               // records
 	skipped int64                                // of them, how many made no sense
 
@@ -48,7 +48,7 @@ func New(o Options) *Shard {
 		expiry:        timer{kind: expiryTimer},
 		offsets:       map[string]map[topicPartition]offset{},
 		open:          map[int64]*transaction{},
-		foreign:       map[string]bool{},
+		foreign:       map[string]*foreignGroup{},
 		unstable:      map[groupPartition]int{},
 		unstableGroup: map[string]int{},
 	}
@@ -161,8 +161,8 @@ func (t *turn) tick() {
 // extend starts the session of a member anew.
 func (t *turn) extend(m *member) { t.timers.arm(&m.session, t.now.Add(m.sessionTimeout())) }
 
-// Apply makes one record true. Records of group types that are not served here
-// only reserve the group's id; records that make no sense are counted and passed
+// Apply makes one record true. Of group types that are not served here it keeps
+// what foreignGroup says; records that make no sense are counted and passed
 // over, so that one of them does not take the other groups down.
 func (s *Shard) Apply(r coordinator.Record) {
 	s.applied++
@@ -171,15 +171,17 @@ func (s *Shard) Apply(r coordinator.Record) {
 		return
 	}
 	ok := true
-	switch keyType(r.Key) {
+	switch kind := keyType(r.Key); kind {
 	case legacyOffsetKey, offsetKeyType:
 		ok = s.applyOffset(r)
 	case groupKeyType:
 		ok = s.applyGroup(r)
-	case consumerGroupKey, shareGroupKey, streamsGroupKey:
-		ok = s.applyForeign(r)
 	case -1:
 		ok = false
+	default:
+		if _, foreign := foreignRecords[kind]; foreign {
+			ok = s.applyForeign(r.Key, r.Value)
+		}
 	}
 	if !ok {
 		s.skipped++
@@ -205,21 +207,6 @@ func (s *Shard) applyGroup(r coordinator.Record) bool {
 	return true
 }
 
-// applyForeign notes that a group id belongs to another type of group.
-func (s *Shard) applyForeign(r coordinator.Record) bool {
-	id, ok := readGroupKey(r.Key)
-	if !ok {
-		return false
-	}
-	if r.Value == nil {
-		delete(s.foreign, id)
-		return true
-	}
-	s.foreign[id] = true
-	s.forget(id)
-	return true
-}
-
 // applyOffset makes a commit or its tombstone true.
 func (s *Shard) applyOffset(r coordinator.Record) bool {
 	id, tp, ok := readOffsetKey(r.Key)
@@ -237,7 +224,7 @@ func (s *Shard) applyOffset(r coordinator.Record) bool {
 		return false
 	}
 	o.order = s.applied
-	if !s.foreign[id] {
+	if s.foreign[id] == nil {
 		s.ensure(id) // who commits without being a member makes a simple group
 	}
 	if !r.Transactional {

@@ -68,6 +68,9 @@ func showRecord(r coordinator.Record) string {
 		}
 		return fmt.Sprintf("group %s %s", id, showMetadata(m))
 	}
+	if _, foreign := foreignRecords[keyType(r.Key)]; foreign {
+		return fmt.Sprintf("type %d %q = %x", keyType(r.Key), r.Key[4:], r.Value)
+	}
 	id, tp, _ := readOffsetKey(r.Key)
 	words := []string{"offset", id, fmt.Sprintf("%s/%d", tp.topic, tp.partition)}
 	if r.Transactional {

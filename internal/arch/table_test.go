@@ -49,6 +49,7 @@ var rooms = map[string]room{
 	"coordinator/share": {pure: true, imports: shardImports, libraries: []string{kmsg, kerr}, later: true},
 	"metadata":          {pure: true, imports: []string{"coordinator", "config", "internal/invariant"}, libraries: []string{kmsg, kerr}},
 	"config":            {pure: true},
+	"inspect":           {imports: []string{"log", "metadata", "internal"}},
 
 	"internal/vfs":       {libraries: []string{xsys}},
 	"internal/invariant": {},
@@ -65,7 +66,7 @@ var shardImports = []string{"coordinator", "metadata", "internal/invariant"}
 // topFolders are the folders of the top level, no more and no fewer. Folders
 // that .gitignore names (bin, data, .cache) are made by running things.
 var topFolders = []string{
-	".ci", "broker", "cmd", "compat", "config", "coordinator", "docs", "internal", "log", "metadata", "protocol", "testdata",
+	".ci", "broker", "cmd", "compat", "config", "coordinator", "docs", "inspect", "internal", "log", "metadata", "protocol", "testdata",
 }
 
 // ignoredFolders are left out of the reading: not part of the project.

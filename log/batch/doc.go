@@ -14,5 +14,5 @@
 // walk has a limit on the decompressed size and holds a small window only, except
 // where a function says that it decompresses the whole batch.
 //
-// Left out: message formats v0 and v1. Kafka 4 never writes them.
+// Message formats 0 and 1, which Kafka 4 never writes, are read only: see Legacy.
 package batch
