@@ -44,7 +44,11 @@ func (b *Broker) createPartitions(_ context.Context, c *protocol.Call) protocol.
 			}
 			return resp
 		}
-		reply, err := b.askMetadata(ctx, metadata.CreatePartitions{Topics: more, ValidateOnly: req.ValidateOnly})
+		var reply any
+		err := b.roomToCreate()
+		if err == nil {
+			reply, err = b.askMetadata(ctx, metadata.CreatePartitions{Topics: more, ValidateOnly: req.ValidateOnly})
+		}
 		if err != nil {
 			for _, m := range more {
 				answer(m.Name, codeOf(err), ptr(err.Error()))

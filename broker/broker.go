@@ -92,7 +92,8 @@ type Broker struct {
 	producePool, fetchPool *sync.Pool
 
 	state   atomic.Int64
-	changes chan change     // what the metadata shard decided, for the reaper
+	changes chan change // what the metadata shard decided, for the reaper
+	orphans orphans
 	life    context.Context // ends when Close begins to take things apart
 	end     context.CancelFunc
 	wg      sync.WaitGroup
@@ -140,6 +141,7 @@ func newBroker(o Options) (*Broker, error) {
 		sessions:       newSessionCache(int(o.Config.Int("max.incremental.fetch.session.cache.slots")), o.Random),
 		producePool:    newProducePool(), fetchPool: newFetchPool(),
 		changes: make(chan change, 64),
+		orphans: orphans{wake: make(chan struct{}, 1)},
 		failed:  make(chan struct{}),
 	}
 	if len(b.logDirs) == 0 {

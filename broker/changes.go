@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
+	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -76,14 +79,58 @@ func (b *Broker) applyDynamic(im *metadata.Image) {
 	}
 }
 
-// reap does the slow part of deletions, away from the metadata shard: the logs
-// and the committed offsets of topics that are gone.
+// reap removes the logs of topics that are gone, away from the metadata shard. Their committed offsets
+// go after that, from a goroutine of their own: a coordinator that cannot write, because the disk is full, must not
+// keep the next logs from going, which makes space.
 func (b *Broker) reap() {
 	for {
 		select {
 		case c := <-b.changes:
 			for _, t := range c.deleted {
-				b.forget(b.life, t)
+				if err := b.parts.remove(t); err != nil {
+					b.log.Error("a deleted topic's logs stay on disk until the next start", "topic", t.Name, "err", err)
+				}
+			}
+			b.orphans.add(c.deleted)
+		case <-b.life.Done():
+			return
+		}
+	}
+}
+
+// orphans are deleted topics whose committed offsets are to be deleted.
+type orphans struct {
+	wake chan struct{} // has room for one
+
+	mu     sync.Mutex
+	topics []*metadata.Topic
+}
+
+func (o *orphans) add(topics []*metadata.Topic) {
+	o.mu.Lock()
+	o.topics = append(o.topics, topics...)
+	o.mu.Unlock()
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *orphans) take() []*metadata.Topic {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	topics := o.topics
+	o.topics = nil
+	return topics
+}
+
+// forgetOffsets deletes the committed offsets of deleted topics.
+func (b *Broker) forgetOffsets() {
+	for {
+		select {
+		case <-b.orphans.wake:
+			for _, t := range b.orphans.take() {
+				b.groups.topicDeleted(b.life, t)
 			}
 		case <-b.life.Done():
 			return
@@ -91,28 +138,48 @@ func (b *Broker) reap() {
 	}
 }
 
-func (b *Broker) forget(ctx context.Context, t *metadata.Topic) {
-	b.groups.topicDeleted(ctx, t)
-	if err := b.parts.remove(t); err != nil {
-		b.log.Error("a deleted topic's logs stay on disk until the next start", "topic", t.Name, "err", err)
+// roomToCreate is log.ErrDiskFull while nothing new should be begun, so that what is set aside is there for
+// deleting.
+func (b *Broker) roomToCreate() error {
+	if b.dirs.Full() {
+		return fmt.Errorf("%w: nothing is created until there is space", log.ErrDiskFull)
 	}
+	return nil
 }
+
+// openers is how many logs are opened side by side after a start: it is mostly waiting for the disk.
+const openers = 8
 
 // warmUp opens the logs of all partitions, so that retention knows them, and
 // loads the groups, while the broker serves already.
 func (b *Broker) warmUp() {
-	for _, t := range b.image().Topics() {
-		for i := range t.Partitions {
-			select {
-			case <-b.life.Done():
-				return
-			default:
+	began, n := time.Now(), 0
+	next := make(chan partitionOf)
+	var wg sync.WaitGroup
+	for range openers {
+		wg.Go(func() {
+			for p := range next {
+				if _, err := b.parts.get(p.topic, p.index); err != nil {
+					b.logStorage("open after start", err)
+				}
 			}
-			if _, err := b.parts.get(t, int32(i)); err != nil {
-				b.logStorage("open after start", err)
-			}
-		}
+		})
 	}
+	for p := range allPartitionsOf(b.image()) {
+		select {
+		case next <- p:
+			n++
+			continue
+		case <-b.life.Done():
+		}
+		break
+	}
+	close(next)
+	wg.Wait()
+	if b.life.Err() != nil {
+		return
+	}
+	b.log.Info("all partitions are open", "partitions", n, "took", time.Since(began))
 	if err := b.dirs.SetAsideUnknown(); err != nil {
 		b.logStorage("set aside directories of unknown topics", err)
 	}
@@ -121,10 +188,28 @@ func (b *Broker) warmUp() {
 	}
 }
 
+// partitionOf is one partition of a topic.
+type partitionOf struct {
+	topic *metadata.Topic
+	index int32
+}
+
+func allPartitionsOf(im *metadata.Image) iter.Seq[partitionOf] {
+	return func(yield func(partitionOf) bool) {
+		for _, t := range im.Topics() {
+			for i := range t.Partitions {
+				if !yield(partitionOf{t, int32(i)}) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // logStorage reports a storage error once where it is met; clients get its code.
 func (b *Broker) logStorage(doing string, err error) {
-	if errors.Is(err, errClosing) || errors.Is(err, log.ErrOffline) || errors.Is(err, kerr.NotLeaderForPartition) {
-		return // of a directory out of service it was reported when it failed
+	if errors.Is(err, errClosing) || errors.Is(err, log.ErrOffline) || errors.Is(err, log.ErrDamaged) || errors.Is(err, log.ErrDiskFull) || errors.Is(err, kerr.NotLeaderForPartition) {
+		return // the log or its directory has told of it
 	}
 	b.log.Error("storage error", "doing", doing, "err", err)
 }
@@ -154,7 +239,7 @@ func (b *Broker) facts() brokerFacts {
 	if b.parts != nil {
 		b.parts.each(func(l *log.Log) {
 			o := l.Offsets()
-			f.Logs = append(f.Logs, logFacts{Topic: l.Topic(), Partition: l.Partition(), Start: o.Start, Stable: o.Stable, End: o.End, Bytes: l.Size(), Segments: l.Segments()})
+			f.Logs = append(f.Logs, logFacts{Topic: l.Topic(), Partition: l.Partition(), Start: o.Start, Stable: o.Stable, End: o.End, Bytes: l.Size(), Segments: l.Segments(), Damaged: len(l.Damages())})
 		})
 	}
 	if b.dirs != nil {

@@ -80,7 +80,7 @@ func (g *groups) shell(t *metadata.Topic, index int32) (*coordinator.Shell, erro
 	s := coordinator.NewShell(coordinator.ShellOptions{
 		Name:    offsetsTopic + "-" + itoa(int(index)),
 		New:     func() coordinator.Shard { return group.New(g.opts) },
-		Journal: &journal{open: func() (*log.Log, error) { return g.b.parts.get(t, index) }, epoch: t.Partitions[index].LeaderEpoch, durable: g.b.durableAcks},
+		Journal: &journal{open: func() (*log.Log, error) { return g.b.parts.get(t, index) }, epoch: t.Partitions[index].LeaderEpoch, origin: log.Coordinator, durable: g.b.durableAcks},
 		Log:     g.b.log.With(slog.String("coordinator", offsetsTopic), slog.Int("partition", int(index))),
 	})
 	g.shells[key] = s

@@ -212,7 +212,7 @@ func (b *Broker) lead(o Options, l *log.Log, s *snapshots) (epoch int32, err err
 	if err := o.FS.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return 0, fmt.Errorf("make the metadata log's directory: %w", err)
 	}
-	if err := writeFile(o.FS, path, state.Format()); err != nil {
+	if err := b.dirs.Essential(func() error { return writeFile(o.FS, path, state.Format()) }); err != nil {
 		return 0, err
 	}
 	return epoch, b.announce(l, epoch, q, inLog)

@@ -20,7 +20,7 @@ type metricDescs struct {
 	total [8]*prometheus.Desc // the same without the topic label
 
 	purgatory                                                           *prometheus.Desc
-	logSize, logStart, logEnd, logSegments                              *prometheus.Desc
+	logSize, logStart, logEnd, logSegments, logDamaged                  *prometheus.Desc
 	underMinISR, atMinISR, underReplicated, replicas, inSync, stableLag *prometheus.Desc
 
 	connections, accepted, closedByListener, closed *prometheus.Desc
@@ -50,6 +50,7 @@ func newMetricDescs() metricDescs {
 		logStart:    desc("kafka_log_log_logstartoffset", "First offset of a partition.", byTopic, nil),
 		logEnd:      desc("kafka_log_log_logendoffset", "Offset of the next record of a partition.", byTopic, nil),
 		logSegments: desc("kafka_log_log_numlogsegments", "Segments of a partition.", byTopic, nil),
+		logDamaged:  desc("rotpeter_log_damaged_ranges", "Ranges of offsets of a partition that answer KAFKA_STORAGE_ERROR; not sent for a partition without any.", byTopic, nil),
 
 		underMinISR:     desc("kafka_cluster_partition_underminisr", "Always 0: one broker, one replica of each partition.", byTopic, nil),
 		atMinISR:        desc("kafka_cluster_partition_atminisr", "Always 1: one broker, one replica of each partition.", byTopic, nil),
@@ -147,6 +148,8 @@ func plainMetrics() []plainMetric {
 		func(f *brokerFacts) float64 { return float64(f.OfflinePartitions) })
 	gauge(controller+"preferredreplicaimbalancecount", "Always 0: one replica of each partition.", always(0))
 	counter("kafka_controller_controllerstats_uncleanleaderelections_total", "Always 0: one replica of each partition.", always(0))
+	gauge("rotpeter_log_damaged_partitions", "Partitions with ranges of offsets that cannot be read, because durable data was found damaged. Damage in old segments is found when somebody reads there.",
+		func(f *brokerFacts) float64 { return float64(f.damagedPartitions()) })
 	gauge("kafka_log_logmanager_offlinelogdirectorycount", "Data directories that a storage error took out of service.",
 		func(f *brokerFacts) float64 { return float64(f.OfflineLogDirs) })
 
@@ -283,6 +286,9 @@ func (m *metrics) collectLogs(s metricSeries, logs []logFacts) {
 		s.gauge(m.descs.logStart, float64(l.Start), l.Topic, partition)
 		s.gauge(m.descs.logEnd, float64(l.End), l.Topic, partition)
 		s.gauge(m.descs.logSegments, float64(l.Segments), l.Topic, partition)
+		if l.Damaged > 0 {
+			s.gauge(m.descs.logDamaged, float64(l.Damaged), l.Topic, partition)
+		}
 		s.gauge(m.descs.underMinISR, 0, l.Topic, partition)
 		s.gauge(m.descs.atMinISR, 1, l.Topic, partition)
 		s.gauge(m.descs.underReplicated, 0, l.Topic, partition)

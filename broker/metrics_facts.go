@@ -58,6 +58,17 @@ type logDirFacts struct {
 	Offline bool
 }
 
+// damagedPartitions counts the logs with damage.
+func (f *brokerFacts) damagedPartitions() int {
+	n := 0
+	for i := range f.Logs {
+		if f.Logs[i].Damaged > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // logFacts are the figures of one partition's log.
 type logFacts struct {
 	Topic              string
@@ -65,6 +76,7 @@ type logFacts struct {
 	Start, Stable, End int64 // offsets
 	Bytes              int64
 	Segments           int
+	Damaged            int // ranges of offsets that cannot be read
 }
 
 // groupFacts count groups by state, and the offsets that they have committed.

@@ -254,7 +254,7 @@ func TestMetricsOfFacts(t *testing.T) {
 	m := testMetrics(&brokerFacts{
 		State: stateRunning, NodeID: 7,
 		Logs: []logFacts{
-			{Topic: "orders", Partition: 0, Start: 5, Stable: 90, End: 100, Bytes: 4096, Segments: 2},
+			{Topic: "orders", Partition: 0, Start: 5, Stable: 90, End: 100, Bytes: 4096, Segments: 2, Damaged: 3},
 			{Topic: "orders", Partition: 11, End: 1, Stable: 1, Bytes: 77, Segments: 1},
 		},
 		OfflineLogDirs: 1, OfflinePartitions: 2, LogDirs: []logDirFacts{{Name: "/one"}, {Name: "/two", Offline: true}},
@@ -281,6 +281,8 @@ func TestMetricsOfFacts(t *testing.T) {
 		"kafka_log_logmanager_offlinelogdirectorycount":                                    1,
 		"kafka_log_logmanager_logdirectoryoffline{logDirectory=/one}":                      0,
 		"kafka_log_logmanager_logdirectoryoffline{logDirectory=/two}":                      1,
+		"rotpeter_log_damaged_partitions":                                                  1,
+		"rotpeter_log_damaged_ranges{partition=0,topic=orders}":                            3,
 		"kafka_coordinator_group_groupmetadatamanager_numgroups":                           15,
 		"kafka_coordinator_group_groupmetadatamanager_numgroupsstable":                     4,
 		"kafka_coordinator_group_groupmetadatamanager_numoffsets":                          60,

@@ -35,6 +35,7 @@ func (b *Broker) open(ctx context.Context, o Options) error {
 	b.groups = newGroups(b, groupOptions(o.Config, b.newID))
 	b.producerIDs = newProducerIDs(b.reserveProducerIDs)
 	b.wg.Go(b.reap)
+	b.wg.Go(b.forgetOffsets)
 	b.wg.Go(b.placer.run)
 	for _, r := range b.dirs.Directories() {
 		if r.Err() == nil {

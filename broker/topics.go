@@ -82,6 +82,9 @@ func (b *Broker) newTopic(name string) metadata.NewTopic {
 
 // askCreate hands a creation to the metadata shard.
 func (b *Broker) askCreate(ctx context.Context, e metadata.CreateTopics) ([]metadata.TopicCreated, error) {
+	if err := b.roomToCreate(); err != nil {
+		return nil, fmt.Errorf("create topics: %w", err)
+	}
 	reply, err := b.askMetadata(ctx, e)
 	if err != nil {
 		return nil, fmt.Errorf("create topics: %w", err)

@@ -65,6 +65,9 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 	if err := l.store.Err(); err != nil {
 		return Appended{}, err
 	}
+	if o.Origin == Client && l.store.Full() {
+		return Appended{}, fmt.Errorf("%w: append to %s", ErrDiskFull, l.at)
+	}
 	c := l.config.Load()
 	var one [1]incoming
 	in, out := one[:0], Appended{LogAppendTime: -1}
@@ -83,14 +86,19 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 	if err != nil {
 		return Appended{}, err
 	}
-	l = l.lockForChange()
-	err = l.appendLocked(millis(now), in, &o, c, &out)
+	if l, err = l.lockAwake(); err != nil {
+		return Appended{}, err
+	}
+	err = l.store.withReserve(o.Origin.reserves(), func() error { return l.appendLocked(millis(now), in, &o, c, &out) })
 	durable := o.Durable || l.unflushed >= c.FlushMessages
 	if err == nil && durable && out.Last >= l.durable {
 		out.Commit = l.joinLocked()
 	}
 	l.mu.Unlock()
 	if err != nil {
+		if full(err) {
+			l.store.report("append to "+l.at.String(), err)
+		}
 		return Appended{}, err
 	}
 	if out.Commit != nil {
@@ -100,6 +108,21 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 		l.watchers.poke()
 	}
 	return out, nil
+}
+
+// lockAwake locks the log, or the one that took its place, with the active segment's
+// indexes in memory.
+func (l *Log) lockAwake() (*Log, error) {
+	for {
+		l = l.lockForChange()
+		if l.active().awake() {
+			return l, nil
+		}
+		l.mu.Unlock()
+		if err := l.wake(); err != nil {
+			return l, err
+		}
+	}
 }
 
 // split takes apart and checks what this broker built.
@@ -148,7 +171,7 @@ const maxControlBytes = 1 << 20
 
 // appendLocked is the one way into the log.
 func (l *Log) appendLocked(nowMillis int64, in []incoming, o *AppendOptions, c *Config, out *Appended) error {
-	if err := l.refusalLocked(); err != nil {
+	if err := l.mendLocked(); err != nil {
 		return err
 	}
 	marks := l.marks.load()
@@ -185,6 +208,22 @@ func (l *Log) appendLocked(nowMillis int64, in []incoming, o *AppendOptions, c *
 	}
 	l.acceptLocked(nowMillis, g, in, bytes, c)
 	return nil
+}
+
+// mendLocked undoes a failed append that could not be undone when it failed, and says why the log takes no change.
+func (l *Log) mendLocked() error {
+	if l.broken != nil && !l.closed {
+		g := l.active()
+		f, err := g.open()
+		if err != nil {
+			return l.broken
+		}
+		defer f.release()
+		if err := f.Truncate(g.size.Load()); err == nil {
+			l.broken = nil
+		}
+	}
+	return l.refusalLocked()
 }
 
 // checkProducersLocked holds the batches against the producers' state.

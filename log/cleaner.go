@@ -208,6 +208,12 @@ func (c *cleaner) fail(l *Log, err error) {
 	if l.deleted.Load() || c.s.Err() != nil {
 		return
 	}
+	var bad *brokenAt
+	if errors.As(err, &bad) {
+		if e := l.quarantine(bad); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
 	l.mu.Lock()
 	was := l.uncleanable
 	l.uncleanable = err

@@ -83,11 +83,11 @@ func (w *cleaning) learn() error {
 }
 
 func (w *cleaning) learnSegment(g *segment) (full bool, err error) {
-	pos, err := g.floor(w.d.first)
+	e, _, err := g.floor(w.d.first)
 	if err != nil {
 		return false, err
 	}
-	r, err := w.open(g, pos)
+	r, err := w.open(g, int64(e.pos))
 	if err != nil {
 		return false, err
 	}
@@ -355,7 +355,7 @@ func (w *cleaning) open(g *segment, pos int64) (*segmentReader, error) {
 	}
 	size := g.size.Load()
 	buf := make([]byte, min(int64(w.room()), max(size-pos, batch.HeaderBytes)))
-	return &segmentReader{w: w, g: g, f: f, scan: &scanner{g: g, f: f, pos: pos, size: size, expect: -1, buf: buf}}, nil
+	return &segmentReader{w: w, g: g, f: f, scan: &scanner{g: g, f: f, pos: pos, size: size, expect: -1, bound: g.limit.Load(), buf: buf}}, nil
 }
 
 func (r *segmentReader) close() { r.f.release() }
@@ -369,8 +369,11 @@ func (r *segmentReader) next() (h batch.Header, b []byte, err error) {
 	if err == io.EOF {
 		return h, nil, err
 	}
+	if errors.Is(err, errTorn) {
+		return h, nil, &brokenAt{r.g, pos, brokenHeader, err}
+	}
 	if err != nil {
-		return h, nil, r.g.damagedAt(pos, err)
+		return h, nil, r.g.failed("read", err)
 	}
 	n := h.Size()
 	r.w.bytesRead += int64(n)
@@ -387,7 +390,7 @@ func (r *segmentReader) next() (h batch.Header, b []byte, err error) {
 		}
 	}
 	if err != nil {
-		return h, nil, r.g.damagedAt(pos, err)
+		return h, nil, r.g.failed("read", err)
 	}
 	return h, b, nil
 }

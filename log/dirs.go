@@ -194,6 +194,18 @@ func (d *Dirs) SetID(r *Directory, id [16]byte) error {
 	return nil
 }
 
+// Full tells that nothing new should be begun: the metadata log's disk is full, or each that could take a
+// partition.
+func (d *Dirs) Full() bool {
+	if d.metadata().store.Full() {
+		return true
+	}
+	return !slices.ContainsFunc(d.online(), func(r *Directory) bool { return !r.only && !r.store.Full() })
+}
+
+// Essential is Store.Essential for what is written beside the metadata log.
+func (d *Dirs) Essential(f func() error) error { return d.metadata().store.Essential(f) }
+
 // Fail takes a directory out of service for a reason that its store cannot know.
 func (d *Dirs) Fail(r *Directory, cause error) {
 	if r.store != nil {

@@ -7,12 +7,14 @@
 //	                    00000000000000000000.txnindex  aborted transactions
 //	                    00000000000000004711.snapshot  producers as they were at that offset
 //	                    leader-epoch-checkpoint, partition.metadata
+//	                    .rotpeter_damage               ranges that cannot be read; ours
 //	recovery-point-offset-checkpoint                   below it every file is complete and durable
 //	log-start-offset-checkpoint                        first offset that may be read
 //	replication-offset-checkpoint                      high watermarks, for Kafka
 //	cleaner-offset-checkpoint                          compacted up to there
 //	.kafka_cleanshutdown, .lock
 //	<topic>-<partition>.<32 hex digits>-future         a copy that is to take a log's place
+//	.rotpeter_reserve, .rotpeter_reserve_last          space for what must go on when the disk is full; ours
 //
 // # Writing
 //
@@ -33,6 +35,15 @@
 // from the segment that holds the recovery point on, checks each batch, makes its
 // indexes again and cuts off what is torn. What is broken below the recovery point
 // was durable once: that is damage, which is reported and never cut off.
+//
+// # Damage
+//
+// Damage takes a range of offsets out of service and nothing else: reads in it are ErrStorage,
+// reads around it and appends go on. The range ends at the next whole batch whose offsets fit, or with the
+// segment. It is found by a start that reads the segment, or when somebody reads there and meets a header that
+// cannot be; then the whole segment is checked. .rotpeter_damage remembers the ranges, and that all of them was
+// durable once. A start that finds whole batches there again (a file was put back) forgets them, and so does a
+// log start beyond them.
 //
 // A segment is deleted only when a log start at or above its end is durable, so
 // that a deletion that was half done is completed by the next start.

@@ -27,6 +27,8 @@ var (
 	// ErrStorage: this log cannot be read or written, now or at all: a failed read
 	// or write, or durable data that is damaged. KAFKA_STORAGE_ERROR.
 	ErrStorage = errors.New("storage error")
+	// ErrDamaged is the ErrStorage of a range of offsets that was found damaged: the operator was told then.
+	ErrDamaged = fmt.Errorf("%w: damaged", ErrStorage)
 	// ErrDiskFull: there is no space; nothing was changed, and it heals by itself.
 	ErrDiskFull = errors.New("disk is full")
 	// ErrOffline: the directory failed to make data durable and takes nothing more.

@@ -23,8 +23,11 @@ func (l *Log) finishSealed() error {
 	l.mu.Lock()
 	onDisk := l.onDisk
 	l.mu.Unlock()
-	if l.Err() != nil || l.deleted.Load() || !onDisk {
+	if l.deleted.Load() || !onDisk {
 		return nil
+	}
+	if err := l.saveDamage(); err != nil {
+		return err
 	}
 	all := *l.segments.Load()
 	if err := l.syncBelow(all[len(all)-1].base); err != nil {
@@ -133,6 +136,7 @@ func (g *segment) writeIndexes(m *memIndex, whole bool) error {
 			return g.l.unwritten("write "+g.path(f.suffix), err)
 		}
 	}
+	g.idx.drop() // it may be of the file before
 	return nil
 }
 
@@ -223,7 +227,7 @@ func (l *Log) finishAtClose() error {
 	g, onDisk, clean := l.active(), l.onDisk, l.tidy == l.marks.load().End
 	broken := l.broken
 	l.mu.Unlock()
-	if !onDisk || l.Err() != nil {
+	if !onDisk {
 		return nil
 	}
 	l.keep()
@@ -245,7 +249,11 @@ func (l *Log) finishAtClose() error {
 	}
 	l.mu.Unlock()
 	if g.exists {
-		if err := errors.Join(g.trim(), g.writeIndexes(g.mem.Load(), false)); err != nil {
+		err := g.trim()
+		if m := g.mem.Load(); m != nil && err == nil {
+			err = g.writeIndexes(m, false)
+		}
+		if err != nil {
 			return err
 		}
 	}

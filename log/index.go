@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sort"
+	"sync/atomic"
 
 	"github.com/rotpeter/rotpeter/internal/vfs"
 )
@@ -111,14 +112,13 @@ func restIsZero(b []byte) error {
 	return nil
 }
 
-// floorRel gives the position of the last entry whose offset is at most rel; 0
-// if there is none.
-func floorRel(entries []indexEntry, rel int64) int64 {
+// floorRel gives the last entry whose offset is at most rel.
+func floorRel(entries []indexEntry, rel int64) (e indexEntry, ok bool) {
 	i := sort.Search(len(entries), func(i int) bool { return int64(entries[i].rel) > rel })
 	if i == 0 {
-		return 0
+		return indexEntry{}, false
 	}
-	return int64(entries[i-1].pos)
+	return entries[i-1], true
 }
 
 // floorPos gives the last entry whose position is at most pos.
@@ -144,6 +144,7 @@ func floorTime(entries []timeEntry, timestamp int64) (e timeEntry, ok bool) {
 type sealedIndex struct {
 	top   []indexEntry // entries 0, 512, 1024, ...
 	count int
+	used  atomic.Bool // since the janitor looked last
 }
 
 func newSealedIndex(entries []indexEntry) *sealedIndex {
@@ -157,6 +158,7 @@ func newSealedIndex(entries []indexEntry) *sealedIndex {
 // block reads the stretch of the index that begins with the last top entry for
 // which after is false. Empty if there is none.
 func (s *sealedIndex) block(f io.ReaderAt, after func(indexEntry) bool) ([]indexEntry, error) {
+	s.used.Store(true)
 	i := sort.Search(len(s.top), func(i int) bool { return after(s.top[i]) })
 	if i == 0 {
 		return nil, nil
@@ -173,6 +175,76 @@ func (s *sealedIndex) block(f io.ReaderAt, after func(indexEntry) bool) ([]index
 		entries[i] = decodeIndexEntry(b[i*indexEntryBytes:])
 	}
 	return entries, nil
+}
+
+// indexFile is an index on disk that is searched where it is.
+type indexFile struct {
+	vfs.File
+	entry int   // bytes of an entry
+	count int64 // entries
+}
+
+// openIndex opens an index file of this segment; nil if it is empty. Errors: fs.ErrNotExist, errDoubt for a size that cannot be,
+// or the disk's.
+func (g *segment) openIndex(suffix string, entryBytes int) (*indexFile, error) {
+	f, err := g.l.store.fs.OpenFile(g.path(suffix), os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Size()
+	err = errors.Join(err, g.current())
+	if err == nil && (size%int64(entryBytes) != 0 || size > maxIndexBytes) {
+		err = fmt.Errorf("%w: it has %d bytes", errDoubt, size)
+	}
+	if err != nil || size == 0 {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &indexFile{f, entryBytes, size / int64(entryBytes)}, nil
+}
+
+// at reads n entries from the i-th on into b.
+func (f *indexFile) at(b []byte, i int64) error {
+	if n, err := f.ReadAt(b, i*int64(f.entry)); n < len(b) {
+		return fmt.Errorf("read index entries from %d: %w", i, err)
+	}
+	return nil
+}
+
+// last reads the last entry.
+func (f *indexFile) last(b []byte) error { return f.at(b, f.count-1) }
+
+// probeBytes is what a search reads at last, in one piece.
+const probeBytes = 512
+
+// find looks for the last entry for which after is false. An active segment's file of Kafka ends in zeros, for which
+// after must be true. It reads at most one entry for each halving of the file, and one piece.
+func (f *indexFile) find(after func(entry []byte) bool) (entry []byte, ok bool, err error) {
+	low, high := int64(0), f.count // entries below low are not after, those from high on are
+	one := make([]byte, f.entry)
+	for few := int64(probeBytes / f.entry); high-low > few; {
+		middle := (low + high) / 2
+		if err := f.at(one, middle); err != nil {
+			return nil, false, err
+		}
+		if after(one) {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	first := max(low-1, 0)
+	piece := make([]byte, int(high-first)*f.entry)
+	if len(piece) == 0 {
+		return nil, false, nil
+	}
+	if err := f.at(piece, first); err != nil {
+		return nil, false, err
+	}
+	n := sort.Search(len(piece)/f.entry, func(i int) bool { return after(piece[i*f.entry:][:f.entry]) })
+	if n == 0 {
+		return nil, false, nil
+	}
+	return piece[(n-1)*f.entry:][:f.entry], true, nil
 }
 
 // readFile reads a small file whole. fs.ErrNotExist if there is none; one of more

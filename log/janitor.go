@@ -41,8 +41,11 @@ type task struct {
 	run   func(now time.Time)
 }
 
-// kick has the janitor look after a log soon.
+// kick has the janitor look after a log soon; one that is being loaded when that is done.
 func (s *Store) kick(l *Log) {
+	if l.wanted.Store(true); !l.loaded.Load() {
+		return
+	}
 	j := &s.janitor
 	j.mu.Lock()
 	j.kicked[l] = struct{}{}
@@ -92,6 +95,8 @@ func (j *janitor) run() {
 		{every: s.o.Checkpoint, next: start, run: func(time.Time) { s.report("write checkpoints", s.checkpoint()) }},
 		{every: s.o.StartCheckpoint, next: start, run: func(time.Time) { s.report("write log starts", s.saveStarts()) }},
 		{every: s.o.ProducerExpirationCheck, next: start, run: s.expireProducers},
+		{every: retryPause, next: start, run: s.refill},
+		{every: idleCheck, next: start.Add(idleCheck), run: s.rest},
 	}
 	flush := task{next: time.Now(), run: s.flushOld}
 	timer := time.NewTimer(0)
@@ -157,8 +162,19 @@ func (j *janitor) finishKicked(now time.Time) time.Duration {
 	return wait
 }
 
+// fullPause is how often somebody complains about a full disk: every log may meet it every second.
+const fullPause = time.Minute
+
 // report logs an error that nobody else hears of. One of the whole directory was logged already.
 func (s *Store) report(what string, err error) {
+	if full(err) {
+		now, last := time.Now().UnixNano(), s.complained.Load()
+		if now-last < int64(fullPause) || !s.complained.CompareAndSwap(last, now) {
+			return
+		}
+		s.slog.Error("the disk is full", "dir", s.dir, "doing", what, "err", err)
+		return
+	}
 	if err != nil && !errors.Is(err, ErrOffline) {
 		s.slog.Warn("housekeeping failed and is tried again", "doing", what, "err", err)
 	}

@@ -20,11 +20,27 @@ type found struct {
 	segments  []fs.FileInfo // .log files
 	bases     []int64       // of segments, increasing
 	snapshots []int64       // offsets, increasing
-	others    map[int64][]string
+	indexes   []string      // file names
 }
 
 // load makes the log of a place from its directory, or an empty one without any.
 func (s *Store) load(p place, id [16]byte, c Config) (*Log, error) {
+	l, err := s.loadFiles(p, id, c)
+	if err != nil {
+		return nil, err
+	}
+	l.unveil()
+	return l, nil
+}
+
+// unveil lets others see a log that was loaded, the janitor first.
+func (l *Log) unveil() {
+	if l.loaded.Store(true); l.wanted.Load() {
+		l.store.kick(l)
+	}
+}
+
+func (s *Store) loadFiles(p place, id [16]byte, c Config) (*Log, error) {
 	dir := partitionDir(s.dir, p)
 	l := s.newLog(p, dir, id, &c)
 	f, err := s.survey(p, id, &c)
@@ -98,7 +114,7 @@ func (s *Store) survey(p place, id [16]byte, c *Config) (*found, error) {
 	if err != nil {
 		return nil, worldly("read the directory of "+p.String(), err)
 	}
-	f, data := &found{others: map[int64][]string{}}, false
+	f, data := &found{}, false
 	for _, e := range entries {
 		if err := s.sort(f, dir, e); err != nil {
 			return nil, err
@@ -133,11 +149,10 @@ func (s *Store) survey(p place, id [16]byte, c *Config) (*found, error) {
 // sort puts one file into its list. What an earlier life left to be removed is removed.
 func (s *Store) sort(f *found, dir string, e fs.DirEntry) error {
 	name := e.Name()
-	path := filepath.Join(dir, name)
 	if offset, ok := offsetOf(name, logSuffix); ok {
 		info, err := e.Info()
 		if err != nil {
-			return worldly("stat "+path, err)
+			return worldly("stat "+filepath.Join(dir, name), err)
 		}
 		f.bases, f.segments = append(f.bases, offset), append(f.segments, info)
 		return nil
@@ -147,13 +162,13 @@ func (s *Store) sort(f *found, dir string, e fs.DirEntry) error {
 		return nil
 	}
 	for _, suffix := range []string{indexSuffix, timeIndexSuffix, txnIndexSuffix} {
-		if offset, ok := offsetOf(name, suffix); ok {
-			f.others[offset] = append(f.others[offset], path)
+		if _, ok := offsetOf(name, suffix); ok {
+			f.indexes = append(f.indexes, name)
 			return nil
 		}
 	}
 	if filepath.Ext(name) == deletedSuffix {
-		s.janitor.later(time.Time{}, path)
+		s.janitor.later(time.Time{}, filepath.Join(dir, name))
 	}
 	return nil
 }
@@ -194,15 +209,17 @@ type loading struct {
 	segments []*segment
 	epochs   epochs
 	next     int64 // offset after the last batch that was read
+
+	promised int64  // below it everything was durable once; at least point, where damage says so more
+	known    epochs // as the checkpoint has them
+	lost     bool   // batches of producers were lost to damage
 }
 
 func (r *loading) run() error {
 	l := r.l
-	for base, names := range r.f.others { // indexes without their segment
-		if _, ok := slices.BinarySearch(r.f.bases, base); !ok {
-			for _, name := range names {
-				l.removeQuietly(name)
-			}
+	for _, name := range r.f.indexes { // without their segment
+		if _, ok := slices.BinarySearch(r.f.bases, leadingOffset(name)); !ok {
+			l.removeQuietly(filepath.Join(l.path(), name))
 		}
 	}
 	if len(r.f.bases) == 0 {
@@ -234,6 +251,9 @@ func (r *loading) run() error {
 	}
 	r.segments, r.f.bases = r.segments[below:], r.f.bases[below:]
 	l.setSegments(r.segments)
+	if err := r.readDamage(); err != nil {
+		return err
+	}
 	if r.s.clean {
 		ok, err := r.believe()
 		if ok || err != nil {
@@ -273,7 +293,7 @@ func (r *loading) active() *segment { return r.segments[len(r.segments)-1] }
 // of the last segment or its indexes say otherwise.
 func (r *loading) believe() (bool, error) {
 	l, g := r.l, r.active()
-	m, end, err := r.loadActive(g)
+	end, err := r.endOfActive(g)
 	if errors.Is(err, errDoubt) || missing(err) || errors.Is(err, ErrStorage) {
 		r.s.slog.Warn("a log that was left clean does not read so and is recovered", "log", l.at.String(), "reason", err)
 		r.reset(g)
@@ -282,13 +302,14 @@ func (r *loading) believe() (bool, error) {
 	if err != nil {
 		return false, worldly("read the active segment", err)
 	}
-	if end < r.point {
-		r.s.slog.Warn("a log that was left clean ends too early and is recovered", "log", l.at.String(), "end", end, "recovery point", r.point)
+	// A clean stop leaves them equal. Kafka's metadata log has no recovery point there.
+	if end < r.point || end > r.point && r.point > 0 {
+		r.s.slog.Warn("a log that was left clean does not end where it was durable and is recovered", "log", l.at.String(), "end", end, "recovery point", r.point)
 		r.reset(g)
 		return false, nil
 	}
-	g.mem.Store(m)
 	g.end = end
+	g.log.drop() // most partitions are idle
 	r.next = end
 	if err := r.readEpochs(r.segments); err != nil {
 		return false, err
@@ -297,7 +318,7 @@ func (r *loading) believe() (bool, error) {
 		return false, err
 	}
 	l.durable, l.recovery, l.tidy = end, r.point, end
-	if l.lastSnap != end {
+	if l.lastSnap != end || g.mem.Load() != nil {
 		l.tidy = -1
 	}
 	r.publish(end)
@@ -311,66 +332,60 @@ func (r *loading) reset(g *segment) {
 	g.maxTimestamp, g.maxTimestampAt = batch.NoTimestamp, g.base
 }
 
-// loadActive reads the indexes of the active segment and the batches after the last
-// entry, CRCs included.
-func (r *loading) loadActive(g *segment) (m *memIndex, end int64, err error) {
+// endOfActive finds the end of the active segment: it reads the last entries of its indexes, and the batches
+// from there on, CRCs included. The rest of the indexes stays on disk until somebody needs it: see wake.
+func (r *loading) endOfActive(g *segment) (end int64, err error) {
 	size := g.size.Load()
-	entries, err := g.readIndex()
+	from, last := int64(0), int64(-1)
+	index, err := g.openIndex(indexSuffix, indexEntryBytes)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	b, err := readFile(r.s.fs, g.path(timeIndexSuffix), maxIndexBytes)
+	if index != nil {
+		var b [indexEntryBytes]byte
+		err := index.last(b[:])
+		if e := decodeIndexEntry(b[:]); err == nil {
+			from, last = int64(e.pos), g.base+int64(e.rel)
+			if e == (indexEntry{}) || e.rel < 0 || e.pos < 0 || from >= size {
+				err = fmt.Errorf("%w: the last entry is (%d, %d)", errDoubt, e.rel, e.pos)
+			}
+		}
+		if err = errors.Join(err, index.Close()); err != nil {
+			return 0, err
+		}
+	}
+	t, ok, err := g.lastTimeEntry()
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	times, err := parseTimeIndex(b)
-	if err != nil {
-		return nil, 0, err
-	}
-	a := new(growing[abortedTxn])
-	if b, err = readFile(r.s.fs, g.path(txnIndexSuffix), maxIndexBytes); err != nil && !missing(err) {
-		return nil, 0, err
-	}
-	aborted, err := parseAborted(b, g.base)
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, e := range aborted {
-		a.add(e)
-	}
-	m = new(memIndex)
-	from := int64(0)
-	for _, e := range entries {
-		m.offsets.add(e)
-		from = int64(e.pos)
-	}
-	for _, e := range times {
-		m.times.add(e)
-		g.maxTimestamp, g.maxTimestampAt = e.timestamp, g.base+int64(e.rel)
+	if ok {
+		g.maxTimestamp, g.maxTimestampAt = t.timestamp, g.base+int64(t.rel)
 	}
 	g.timesKnown = true
-	g.aborted.Store(a)
 	f, err := g.open()
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	defer f.release()
 	end = g.base
 	scan := newScanner(g, f, from, size)
+	scan.holes = g.holes()
 	for {
 		h, _, err := scan.next()
 		if err == io.EOF {
-			return m, end, nil
+			return end, nil
 		}
 		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", errDoubt, err)
+			return 0, fmt.Errorf("%w: %w", errDoubt, err)
 		}
 		end = h.LastOffset() + 1
 		if h.MaxTimestamp > g.maxTimestamp {
-			return nil, 0, fmt.Errorf("%w: time index ends at %d, a batch has %d", errDoubt, g.maxTimestamp, h.MaxTimestamp)
+			return 0, fmt.Errorf("%w: time index ends at %d, a batch has %d", errDoubt, g.maxTimestamp, h.MaxTimestamp)
 		}
 		if scan.at > from { // the entry's own batch does not count
 			g.sinceIndex += h.Size()
+		} else if last >= 0 && h.LastOffset() > last {
+			return 0, fmt.Errorf("%w: index ends at offset %d, its batch at %d", errDoubt, last, h.LastOffset())
 		}
 	}
 }
@@ -388,40 +403,15 @@ func (r *loading) readEpochs(segments []*segment) error {
 	}
 	r.epochs = nil
 	for _, g := range segments {
-		err := r.headers(g, 0, func(h *batch.Header, _ int64) error {
+		err := g.each(0, func(_ io.ReaderAt, h *batch.Header, _ int64) error {
 			r.epochs, _ = r.epochs.assign(h.LeaderEpoch, h.BaseOffset)
 			return nil
 		})
-		if errors.Is(err, ErrStorage) {
-			return nil // torn or damaged here: recovery finds it and assigns from there on
-		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// headers walks the batch headers of a segment from a position on.
-func (r *loading) headers(g *segment, pos int64, visit func(h *batch.Header, pos int64) error) error {
-	f, err := g.open()
-	if err != nil {
-		return worldly("open segment "+offsetName(g.base), err)
-	}
-	defer f.release()
-	w := g.walk(f, pos, g.size.Load(), make([]byte, headerWindowBytes))
-	for {
-		h, at, err := w.step()
-		if err == io.EOF {
-			return nil
-		}
-		if err == nil {
-			err = visit(&h, at)
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // readProducers brings the producers to what they were at an offset: the newest
@@ -447,6 +437,9 @@ func (r *loading) readProducers(at int64) error {
 	if from >= 0 {
 		l.lastSnap = from
 	}
+	if from >= at {
+		return nil
+	}
 	for i, g := range r.segments {
 		if g.base >= at || i+1 < len(r.segments) && r.segments[i+1].base <= from {
 			continue
@@ -460,42 +453,45 @@ func (r *loading) readProducers(at int64) error {
 
 // replay applies the batches of a segment in [from, at) to the producers.
 func (r *loading) replay(g *segment, from, at int64) error {
-	f, err := g.open()
-	if err != nil {
-		return worldly("open segment "+offsetName(g.base), err)
+	start := int64(0)
+	if e, ok, err := g.floor(from); err == nil && ok && from > g.base {
+		start = int64(e.pos)
 	}
-	defer f.release()
-	err = r.headers(g, 0, func(h *batch.Header, pos int64) error {
+	return g.each(start, func(f io.ReaderAt, h *batch.Header, pos int64) error {
 		if h.BaseOffset < from || h.BaseOffset >= at || !h.HasProducer() {
 			return nil
 		}
 		m, err := readMarker(f, h, pos)
+		if err != nil && !errors.Is(err, errTorn) {
+			return err
+		}
 		if err != nil {
-			return g.damagedAt(pos, err)
+			r.s.slog.Error("the end of a transaction cannot be read", "log", r.l.at.String(), "offset", h.BaseOffset, "producer", h.ProducerID, "reason", err)
+			return nil
 		}
 		r.l.producers.apply(h, m)
 		return nil
 	})
-	if errors.Is(err, ErrStorage) { // reported when it is read; the producers of what follows are lost
-		r.s.slog.Error("producers of a log are known up to its damage only", "log", r.l.at.String(), "err", err)
-		return nil
-	}
-	return err
 }
 
-// readMarker reads the marker of a control batch of a producer; nil for other batches.
+// readMarker reads the marker of a control batch of a producer; nil for other batches. Errors: errTorn if the batch
+// has none, or the disk's.
 func readMarker(f io.ReaderAt, h *batch.Header, pos int64) (*marker, error) {
 	if !h.Control() || !h.HasProducer() || h.Count == 0 {
 		return nil, nil
 	}
 	if h.Size() > maxControlBytes {
-		return nil, fmt.Errorf("control batch of %d bytes", h.Size())
+		return nil, fmt.Errorf("%w: control batch of %d bytes", errTorn, h.Size())
 	}
 	b := make([]byte, h.Size())
 	if n, err := f.ReadAt(b, pos); n < len(b) {
 		return nil, err
 	}
-	return markerOf(h, b)
+	m, err := markerOf(h, b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errTorn, err)
+	}
+	return m, nil
 }
 
 // publish sets the marks and what is left to say about the files.
@@ -526,5 +522,9 @@ func (r *loading) publish(end int64) {
 		}
 	}
 	l.publishLocked(start, end)
+	l.healLocked(start)
+	if l.damageSafe != l.damage.Load() {
+		l.store.kick(l)
+	}
 	l.active().jitter = l.store.jitter(r.c)
 }

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"math"
 	"path/filepath"
 	"sort"
 	"sync"
@@ -32,12 +33,13 @@ type Log struct {
 	watchers *watchers
 	dir      atomic.Pointer[string] // it moves when the log is deleted
 
-	// damage is set when durable data was found broken: no appends, and nothing is
-	// read from its offset on.
-	damage atomic.Pointer[damage]
+	damage  atomic.Pointer[[]damage] // ranges that cannot be read, by offset; nil: none
+	inspect sync.Mutex               // one search for the extent of damage at a time; it is held while reading
 
 	deleted atomic.Bool   // removed from the store
 	moving  atomic.Bool   // it is being copied to another directory: its segments are not to be rewritten
+	loaded  atomic.Bool   // it may be seen by others than its loader
+	wanted  atomic.Bool   // the janitor was asked for
 	keeping chan struct{} // whoever holds its one token works on the directory's files
 
 	mu sync.Mutex
@@ -73,6 +75,7 @@ type logState struct {
 	oddSnap    int64             // a snapshot that belongs to no segment, -1: none
 	tidy       int64             // the end at which all files were found complete, -1: they were not
 	epochsSafe *epochs           // the list that is in the checkpoint
+	damageSafe *[]damage         // likewise
 
 	cleaned     int64 // compacted up to here (cleaner-offset-checkpoint)
 	uncleanable error // why it is not compacted
@@ -82,12 +85,6 @@ type logState struct {
 type pendingSnapshot struct {
 	offset int64
 	bytes  []byte
-}
-
-// damage is where a log is broken and why.
-type damage struct {
-	from int64
-	err  error
 }
 
 // marks is Offsets for one writer and many readers without a lock: a reader that
@@ -154,15 +151,6 @@ func (l *Log) Size() int64 {
 
 // Segments is how many segments there are, at least one.
 func (l *Log) Segments() int { return len(*l.segments.Load()) }
-
-// Err tells why a log with damaged durable data takes no appends and is not read
-// beyond the damage; nil for a healthy one.
-func (l *Log) Err() error {
-	if d := l.damage.Load(); d != nil {
-		return d.err
-	}
-	return nil
-}
 
 // EpochEnd tells where a leader epoch ended: the largest known epoch up to it and
 // the offset where the next one begins; (-1, -1) if it is newer than all.
@@ -246,7 +234,9 @@ func (l *Log) setSegments(all []*segment) {
 	invariant.That(len(all) > 0, "a log has a segment", "log", l.at)
 	for i := 1; i < len(all); i++ {
 		invariant.That(all[i].base > all[i-1].base, "segments are in order", "log", l.at, "base", all[i].base)
+		all[i-1].limit.Store(all[i].base)
 	}
+	all[len(all)-1].limit.Store(math.MaxInt64)
 	l.segments.Store(&all)
 }
 
@@ -284,7 +274,7 @@ func (l *Log) DeleteBefore(offset int64) (start int64, err error) {
 	if offset == -1 {
 		offset = o.High
 	}
-	if offset < 0 || offset > o.High || l.closed || l.damage.Load() != nil {
+	if offset < 0 || offset > o.High || l.closed {
 		err := l.refusalLocked()
 		l.mu.Unlock()
 		if err == nil {
@@ -311,15 +301,13 @@ func (l *Log) advanceStartLocked(start int64) {
 		l.epochs.Store(&es)
 	}
 	l.publishLocked(start, l.marks.load().End)
+	l.healLocked(start)
 }
 
 // refusalLocked says why the log takes no change, nil if it does.
 func (l *Log) refusalLocked() error {
-	switch d := l.damage.Load(); {
-	case l.closed:
+	if l.closed {
 		return ErrClosed
-	case d != nil:
-		return d.err
 	}
 	return l.broken
 }

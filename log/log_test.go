@@ -479,54 +479,6 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// Broken bytes below the recovery point were durable once: the log is readable up
-// to them, and nothing is cut off.
-func TestDamageIsKept(t *testing.T) {
-	inStore(t, func(t *testing.T, b *rig) {
-		for i := range 8 {
-			b.put("t", i, 3)
-		}
-		time.Sleep(2 * time.Minute) // the recovery point is written
-		segments := *b.must("t").segments.Load()
-		g := segments[len(segments)-1]
-		name, size := "data/t-0/"+offsetName(g.base)+".log", g.size.Load()
-		disk := b.fs.(*vfs.Crash).Crash(vfs.Kill, 0)
-		_ = b.s.Close()
-		b.fs = disk
-		f, err := disk.OpenFile(name, 2, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.WriteAt([]byte{0xff}, size-1); err != nil {
-			t.Fatal(err)
-		}
-		b.open()
-		l := b.must("t")
-		if !errors.Is(l.Err(), ErrStorage) {
-			t.Fatalf("the damage went unnoticed: %v", l.Err())
-		}
-		last := b.ledgers["t"].entries[7]
-		if _, err := l.Read(last.first, 1000, High, true); !errors.Is(err, ErrStorage) {
-			t.Errorf("read of the damaged batch: %v", err)
-		}
-		if got, err := l.Read(last.first-1, 1000, High, true); err != nil || got.Bytes == 0 {
-			t.Errorf("read below the damage: %d bytes, %v", got.Bytes, err)
-		} else {
-			got.Release()
-		}
-		if o := l.Offsets(); o.End != last.last+1 {
-			t.Errorf("the end moved to %d", o.End)
-		}
-		if _, err := l.Append(time.Now(), data(batch.Plain(), 0, 1, 1), AppendOptions{}); !errors.Is(err, ErrStorage) {
-			t.Errorf("append: %v", err)
-		}
-		b.reopen()
-		if n, err := f.Size(); err != nil || n != size {
-			t.Errorf("the file has %d bytes, %v; it had %d", n, err, size)
-		}
-	})
-}
-
 // The rules of appends that need the log's state.
 func TestAppendRefusals(t *testing.T) {
 	inStore(t, func(t *testing.T, b *rig) {

@@ -139,7 +139,7 @@ func (s *Store) loadFuture(from *Log, dir string) (*Log, error) {
 	if err != nil {
 		return nil, worldly("read "+dir, err)
 	}
-	f := &found{others: map[int64][]string{}}
+	f := &found{}
 	for _, e := range entries {
 		if err := s.sort(f, dir, e); err != nil {
 			return nil, err
@@ -163,6 +163,7 @@ func (s *Store) addFuture(l *Log) error {
 		s.dropPointsLocked(l.at)
 	}
 	s.future[l.at] = l
+	l.unveil()
 	return nil
 }
 
@@ -220,6 +221,12 @@ func (c *copier) missing() int64 {
 // larger. done tells that there was nothing left. Error: the world's, of either
 // log; ErrStorage also where the log is damaged.
 func (c *copier) step(limit int) (n int, done bool, err error) {
+	if err := c.from.Err(); err != nil { // a copy would hide it
+		return 0, false, err
+	}
+	if err := c.to.wake(); err != nil {
+		return 0, false, err
+	}
 	all := *c.from.segments.Load()
 	g := c.to.active()
 	i := floor(all, g.base)
@@ -264,7 +271,7 @@ func (c *copier) read(src *segment, pos, size int64, limit int) ([]byte, error) 
 			if err == nil || errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
-			return nil, src.damagedAt(pos, err)
+			return nil, src.uncopied(pos, err)
 		}
 		end := wholeBatches(b)
 		if end > 0 {
@@ -274,15 +281,20 @@ func (c *copier) read(src *segment, pos, size int64, limit int) ([]byte, error) 
 		if want >= need {
 			h, err := batch.ParseHeader(b)
 			if err != nil {
-				return nil, src.damagedAt(pos, err)
+				return nil, src.uncopied(pos, err)
 			}
 			need = int64(h.Size())
 		}
 		if need <= want || need > size-pos {
-			return nil, src.damagedAt(pos, fmt.Errorf("a batch of %d bytes passes the end at %d", need, size))
+			return nil, src.uncopied(pos, fmt.Errorf("a batch of %d bytes passes the end at %d", need, size))
 		}
 		want = need
 	}
+}
+
+// uncopied says that there is no batch to be copied. That one on disk is corrupt is not a client's fault.
+func (g *segment) uncopied(pos int64, err error) error {
+	return fmt.Errorf("%w: %s at byte %d: %v", ErrStorage, g.path(logSuffix), pos, err)
 }
 
 // wholeBatches is how many of the bytes are whole batches.

@@ -64,13 +64,13 @@ type window [headerWindowBytes]byte
 // one batch if there is any (KIP-74), and nothing at or above the mark. All of
 // them lie in one segment, as in Kafka.
 //
-// Errors: ErrOutOfRange below the log's start and above its end, ErrStorage,
-// ErrClosed.
+// Errors: ErrOutOfRange below the log's start and above its end, ErrStorage where the
+// disk fails and inside a damaged range, ErrClosed.
 func (l *Log) Read(from int64, maxBytes int, upTo Mark, first bool) (Chunk, error) {
 	w := l.store.windows.Get().(*window)
 	defer l.store.windows.Put(w)
 	var c Chunk
-	err := again(func() (err error) {
+	err := l.around(func() (err error) {
 		if c, err = l.read(from, maxBytes, upTo, first, w[:]); err != nil {
 			c.Release()
 			c = Chunk{}
@@ -82,7 +82,7 @@ func (l *Log) Read(from int64, maxBytes int, upTo Mark, first bool) (Chunk, erro
 			return to.Read(from, maxBytes, upTo, first)
 		}
 	}
-	return c, err
+	return c, l.readError(err)
 }
 
 // again calls f until it does not meet a segment that compaction has just replaced. Each
@@ -110,21 +110,36 @@ func (l *Log) read(from int64, maxBytes int, upTo Mark, first bool, buf []byte) 
 			return c, fmt.Errorf("%w: offset %d of %s, which has %d to %d", ErrOutOfRange, from, l.at, c.Offsets.Start, c.Offsets.End)
 		}
 		limit := c.Offsets.at(upTo)
-		if d := l.damage.Load(); d != nil {
+		if from >= limit {
+			return c, nil
+		}
+		known := l.damage.Load()
+		if d := l.damageFrom(from); d != nil {
 			if from >= d.from {
 				return c, d.err
 			}
 			limit = min(limit, d.from)
 		}
-		if from >= limit {
-			return c, nil
-		}
 		found, err := l.readSegment(&c, all[at], size, from, limit, maxBytes, first, buf)
+		if err == nil && l.damage.Load() != known { // found on the way: again, with what is known now
+			c.Release()
+			c = Chunk{}
+			at--
+			continue
+		}
 		if err == nil && found && upTo == Stable {
 			err = l.addAborted(&c, all[at:], from)
 		}
 		if err != nil || found {
-			return c, l.readError(err)
+			return c, err
+		}
+		if at+1 < len(all) && from < all[at+1].base {
+			if lost, err := l.missing(all[at], all[at+1]); lost || err != nil {
+				at-- // again: now the range is known
+				if err != nil {
+					return c, err
+				}
+			}
 		}
 	}
 	return c, nil
@@ -152,6 +167,7 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 	if h.BaseOffset >= limit {
 		return true, nil
 	}
+	size = g.untilHole(pos, size)
 	end := size
 	if limit < c.Offsets.End {
 		if end, err = g.positionOf(f, limit, pos, size, buf); err != nil {
@@ -189,7 +205,8 @@ func (g *segment) positionOf(f io.ReaderAt, offset, from, size int64, buf []byte
 
 // reading wraps what went wrong with an open segment, unless it says so itself.
 func (g *segment) reading(err error) error {
-	if errors.Is(err, ErrStorage) || errors.Is(err, ErrOutOfRange) {
+	var bad *brokenAt
+	if errors.Is(err, ErrStorage) || errors.Is(err, ErrOutOfRange) || errors.As(err, &bad) {
 		return err
 	}
 	return g.failed("read", err)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
+	"slices"
 
 	"github.com/rotpeter/rotpeter/log/batch"
 )
@@ -14,7 +16,7 @@ import (
 const scanBytes = 1 << 20
 
 // scanner reads the batches of a segment from a position on, and checks their CRCs
-// and that their offsets go forward.
+// and that their offsets go forward. It jumps over damage that is known.
 type scanner struct {
 	g      *segment
 	f      io.ReaderAt
@@ -22,9 +24,12 @@ type scanner struct {
 	at     int64 // of the batch returned last
 	size   int64
 	expect int64
-	// gapless asks that each batch begins where the one before ended: true of what
+	bound  int64 // offsets lie below: the next segment's base
+	// strict asks that each batch begins where the one before ended: true of what
 	// was never compacted.
-	gapless bool
+	strict bool
+	dense  bool // the topic is not compacted, though it may have been once
+	holes  []damage
 
 	buf []byte
 	off int64 // position of buf[0]
@@ -32,7 +37,7 @@ type scanner struct {
 }
 
 func newScanner(g *segment, f io.ReaderAt, pos, size int64) *scanner {
-	return &scanner{g: g, f: f, pos: pos, size: size, expect: -1, buf: make([]byte, min(scanBytes, max(size-pos, batch.HeaderBytes)))}
+	return &scanner{g: g, f: f, pos: pos, size: size, expect: -1, bound: math.MaxInt64, buf: make([]byte, min(scanBytes, max(size-pos, batch.HeaderBytes)))}
 }
 
 // peek makes n bytes at a position visible; n is at most len(s.buf).
@@ -54,38 +59,64 @@ func (s *scanner) peek(pos int64, n int) ([]byte, error) {
 // next returns the next batch's header. Errors: io.EOF at the end, errTorn for what
 // is no batch, or the disk's.
 func (s *scanner) next() (h batch.Header, pos int64, err error) {
+	s.pos, s.expect = skipHoles(s.holes, s.pos, s.expect)
 	pos = s.pos
-	left := s.size - pos
-	if left == 0 {
+	if pos >= s.size {
 		return h, pos, io.EOF
 	}
-	if left < batch.HeaderBytes {
-		return h, pos, fmt.Errorf("%w: %d bytes are left", errTorn, left)
-	}
-	b, err := s.peek(pos, batch.HeaderBytes)
-	if err != nil {
+	if h, err = s.whole(pos, s.size); err != nil {
 		return h, pos, err
 	}
-	if h, err = batch.ParseHeader(b); err == nil {
-		err = batch.CheckShape(&h)
-	}
-	switch {
-	case err != nil:
-	case int64(h.Size()) > left:
-		err = fmt.Errorf("it has %d bytes of %d", left, h.Size())
-	case s.expect >= 0 && (h.BaseOffset < s.expect || s.gapless && h.BaseOffset != s.expect), h.BaseOffset < s.g.base:
-		err = fmt.Errorf("its base offset is %d, the batch before ended at %d", h.BaseOffset, s.expect)
-	case h.LastOffset()-s.g.base > maxRelativeOffset:
-		err = fmt.Errorf("its offset %d is too far from the segment's base", h.LastOffset())
-	}
-	if err != nil {
-		return h, pos, fmt.Errorf("%w: %w", errTorn, err)
-	}
-	if err := s.checkCRC(&h, pos); err != nil {
+	if err := s.follows(&h, pos); err != nil {
 		return h, pos, err
 	}
 	s.at, s.pos, s.expect = pos, pos+int64(h.Size()), h.LastOffset()+1
 	return h, pos, nil
+}
+
+// whole reads the batch at a position if there is one and its CRC is right. One of more than most bytes
+// is refused. Errors: errTorn, or the disk's.
+func (s *scanner) whole(pos, most int64) (h batch.Header, err error) {
+	left := s.size - pos
+	if left < batch.HeaderBytes {
+		return h, fmt.Errorf("%w: %d bytes are left", errTorn, left)
+	}
+	b, err := s.peek(pos, batch.HeaderBytes)
+	if err != nil {
+		return h, err
+	}
+	if h, err = batch.ParseHeader(b); err == nil {
+		err = batch.CheckShape(&h)
+	}
+	if err == nil && int64(h.Size()) > min(left, most) {
+		err = fmt.Errorf("it has %d bytes of %d", min(left, most), h.Size())
+	}
+	if err == nil && h.LastOffset()-s.g.base > maxRelativeOffset {
+		err = fmt.Errorf("its offset %d is too far from the segment's base", h.LastOffset())
+	}
+	if err != nil {
+		return h, fmt.Errorf("%w: %w", errTorn, err)
+	}
+	return h, s.checkCRC(&h, pos)
+}
+
+// follows checks that a batch has its place among the offsets: the CRC does not cover its base offset.
+func (s *scanner) follows(h *batch.Header, pos int64) error {
+	switch {
+	case h.BaseOffset < max(s.expect, s.g.base):
+		return fmt.Errorf("%w: its base offset is %d, the batch before ended at %d", errTorn, h.BaseOffset, s.expect)
+	case h.LastOffset() >= s.bound:
+		return fmt.Errorf("%w: its last offset is %d, the next segment begins at %d", errTorn, h.LastOffset(), s.bound)
+	case s.expect < 0 || h.BaseOffset == s.expect:
+		return nil
+	case s.strict:
+		return fmt.Errorf("%w: its base offset is %d, the batch before ended at %d", errTorn, h.BaseOffset, s.expect)
+	}
+	after, known, err := s.successor(h, pos)
+	if err == nil && known && after <= h.LastOffset() {
+		err = fmt.Errorf("%w: its base offset is %d, the batch after it begins at %d", errTorn, h.BaseOffset, after)
+	}
+	return err
 }
 
 // errTorn is what is not a whole batch.
@@ -124,10 +155,13 @@ func (r *loading) recover() error {
 		return err
 	}
 	r.adoptOlder(r.segments[first].base)
-	r.epochs = r.epochs.until(r.segments[first].base)
+	r.known, r.epochs = r.epochs, r.epochs.until(r.segments[first].base)
 	for _, g := range r.segments[first:] {
 		g.finished = false
 	}
+	r.promised = max(r.promised, r.point)
+	// What was found in segments that are read again is found again.
+	l.setDamagesLocked(slices.DeleteFunc(slices.Clone(l.damages()), func(d damage) bool { return d.base >= r.segments[first].base }))
 	l.durable, l.recovery = r.point, min(r.point, r.segments[first].base)
 	if r.s.suspect {
 		l.durable = min(r.point, r.segments[first].base)
@@ -142,21 +176,35 @@ func (r *loading) recover() error {
 			break
 		}
 	}
-	if r.next < r.point && r.start < r.point && l.damage.Load() == nil {
-		r.damage(r.active(), r.active().size.Load(), errors.New("the file ends"))
+	if r.next < r.promised && r.start < r.promised {
+		g := r.active()
+		r.next = max(r.promised, r.high)
+		r.damage(damage{from: max(g.end, g.base), to: r.next, base: g.base, pos: g.size.Load(), end: g.size.Load(), reason: errors.New("the file ends")})
 	}
-	end := r.next
-	if l.damage.Load() != nil { // what was there once keeps its offsets
-		end = max(end, r.point, r.high, r.active().base)
-		r.active().end = end
-	}
-	if end < r.start { // nothing that may be read is left
+	if r.next < r.start { // nothing that may be read is left
 		return r.startOver()
 	}
-	r.publish(end)
+	if g := r.active(); len(l.damages()) > 0 {
+		// The recovery point tells damage from a torn tail, so it must not go back.
+		l.recovery = r.point
+		if g.end < r.next { // what was there once keeps its offsets
+			r.goOn(g)
+		}
+	}
+	r.publish(r.next)
 	l.epochsSafe = nil
 	l.store.kick(l)
 	return nil
+}
+
+// goOn has appends go to a new segment behind one that ends in damage.
+func (r *loading) goOn(g *segment) {
+	l := r.l
+	g.end = r.next
+	g.sealLocked()
+	l.snapshots = append(l.snapshots, pendingSnapshot{r.next, l.producers.snapshot()})
+	r.segments = append(r.segments, l.newSegment(r.next, r.now))
+	l.setSegments(r.segments)
 }
 
 // startOver replaces segments that end below the log's start (LogLoader).
@@ -169,6 +217,7 @@ func (r *loading) startOver() error {
 	}
 	r.segments = nil
 	l.producers = newProducers()
+	l.setDamagesLocked(nil)
 	l.begin(r.start, r.now)
 	r.epochs, r.next = nil, r.start
 	r.publish(r.start)
@@ -195,7 +244,13 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 	g.timesKnown, g.maxTimestamp, g.maxTimestampAt, g.sinceIndex = true, batch.NoTimestamp, g.base, 0
 	g.end = g.base
 	s := newScanner(g, f, 0, g.size.Load())
-	s.gapless = !r.c.Compact
+	s.expect, s.bound, s.strict, s.dense = g.base, g.limit.Load(), !r.c.Compact, !r.c.Compact
+	if s.bound == math.MaxInt64 {
+		s.bound = g.base + maxRelativeOffset + 1
+	}
+	if !s.strict {
+		s.expect = -1
+	}
 	for {
 		h, pos, err := s.next()
 		if err == io.EOF {
@@ -203,12 +258,20 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 		}
 		var mark *marker
 		if err == nil {
-			if mark, err = readMarker(f, &h, pos); err != nil {
-				err = fmt.Errorf("%w: %w", errTorn, err)
-			}
+			mark, err = readMarker(f, &h, pos)
 		}
 		if errors.Is(err, errTorn) {
-			return false, r.cut(i, f, pos, err)
+			if max(g.end, r.next) >= r.promised {
+				return false, r.cut(i, f, pos, err)
+			}
+			if s.pos > pos { // whole, but no marker: a damaged range of its own
+				r.damage(damage{from: h.BaseOffset, to: h.LastOffset() + 1, base: g.base, pos: pos, end: s.pos, reason: err})
+				g.end = h.LastOffset() + 1
+				continue
+			}
+			if err = r.around(i, s, pos, err); err == nil {
+				continue
+			}
 		}
 		if err != nil {
 			return false, worldly("read segment "+offsetName(g.base), err)
@@ -220,13 +283,68 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 	}
 	r.next = max(g.end, r.next)
 	if i+1 < len(r.segments) {
-		if next := r.segments[i+1].base; next < g.end || s.gapless && next != g.end {
-			return false, r.cut(i, f, g.size.Load(), fmt.Errorf("%w: the segment ends at %d, the next begins at %d", errTorn, g.end, next))
-		}
-		g.sealLocked()
-		l.snapshots = append(l.snapshots, pendingSnapshot{r.segments[i+1].base, l.producers.snapshot()})
+		return r.seal(i, f, s.strict)
 	}
 	return true, nil
+}
+
+// seal ends the reading of a segment that another one follows.
+func (r *loading) seal(i int, f *handle, strict bool) (whole bool, err error) {
+	l, g, next := r.l, r.segments[i], r.segments[i+1].base
+	if strict && next > g.end {
+		why := fmt.Errorf("%w: the segment ends at %d, the next begins at %d", errTorn, g.end, next)
+		if g.end >= r.promised {
+			return false, r.cut(i, f, g.size.Load(), why)
+		}
+		r.damage(damage{from: g.end, to: next, base: g.base, pos: g.size.Load(), end: g.size.Load(), reason: why})
+	}
+	g.end, r.next = next, max(r.next, next)
+	g.sealLocked()
+	if r.lost {
+		r.takeSnapshot(next)
+	}
+	l.snapshots = append(l.snapshots, pendingSnapshot{next, l.producers.snapshot()})
+	return true, nil
+}
+
+// around finds where whole batches go on after damage, and has the scanner go on there.
+func (r *loading) around(i int, s *scanner, pos int64, why error) error {
+	g := r.segments[i]
+	s.expect = max(g.end, g.base)
+	limit := g.limit.Load()
+	if limit == math.MaxInt64 {
+		limit = max(r.promised, r.high, s.expect)
+	}
+	d, err := s.extent(pos, limit, why, len(r.l.damages()) < maxRanges)
+	if err != nil {
+		return err
+	}
+	r.damage(d)
+	s.pos, s.expect = d.end, d.to
+	if d.end == s.size && i+1 == len(r.segments) {
+		r.next = max(r.next, d.to) // the segment itself ends before: see goOn
+	} else {
+		g.end = d.to
+	}
+	return nil
+}
+
+// takeSnapshot takes over what a snapshot of an earlier life knows of the producers at an offset: batches
+// before it were lost to damage.
+func (r *loading) takeSnapshot(at int64) {
+	l := r.l
+	if _, ok := slices.BinarySearch(r.f.snapshots, at); !ok {
+		return
+	}
+	b, err := readFile(r.s.fs, l.snapshotPath(at), maxSnapshotBytes)
+	if err == nil {
+		var ps *producers
+		if ps, err = parseSnapshot(b); err == nil {
+			l.producers, r.lost = ps, false
+			return
+		}
+	}
+	r.s.slog.Warn("a producer snapshot cannot be read", "log", l.at.String(), "offset", at, "reason", err)
 }
 
 // rewriteBytes writes what is read back, so that a sync covers it.
@@ -246,15 +364,10 @@ func rewriteBytes(f *handle, size int64) error {
 }
 
 // cut ends the log at a position of a segment, where something else than a batch
-// begins. Above the recovery point that is a torn tail. Below it the bytes were
-// durable once: damage, which is kept for the operator to see.
+// begins, above everything that was durable once: a torn tail.
 func (r *loading) cut(i int, f *handle, pos int64, why error) error {
 	l, g := r.l, r.segments[i]
 	r.next = max(g.end, g.base)
-	if r.next < r.point {
-		r.damage(g, pos, why)
-		return nil
-	}
 	lost := g.size.Load() - pos
 	for _, later := range r.segments[i+1:] {
 		lost += later.size.Load()
@@ -275,14 +388,21 @@ func (r *loading) cut(i int, f *handle, pos int64, why error) error {
 	return nil
 }
 
-// damage takes the log out of service from the next offset on. The bytes stay as
-// they are, and are not looked at.
-func (r *loading) damage(g *segment, pos int64, why error) {
+// damage takes a range out of service. Its bytes stay as they are. The leader epochs that the checkpoint
+// has for it are kept.
+func (r *loading) damage(d damage) {
 	l := r.l
-	err := fmt.Errorf("%w: %s is damaged at byte %d, offset %d: %w; restore the file, or delete the topic", ErrStorage, g.path(logSuffix), pos, r.next, why)
-	l.damage.Store(&damage{from: r.next, err: err})
-	g.size.Store(pos)
-	r.s.slog.Error("durable data is damaged; the partition is readable up to it and takes no appends", "log", l.at.String(), "offset", r.next, "err", err)
+	for _, e := range r.known {
+		if e.start >= d.from && e.start < d.to {
+			r.epochs, _ = r.epochs.assign(e.epoch, e.start)
+		}
+	}
+	r.lost = true
+	producers := "known from before the range and from what follows it; a batch of the range that is sent again is not recognised, and the first new batch of a producer may be refused once"
+	if n := len(l.producers.open); n > 0 {
+		producers += fmt.Sprintf("; %d transactions are open before the range and stay so if their ends were in it", n)
+	}
+	l.addDamageLocked(d, producers)
 }
 
 // discard removes the files of a segment that holds nothing that was promised.

@@ -89,7 +89,8 @@ func (s *Store) retire(p place, suffix string, delayMillis int64) (to string, er
 
 func (s *Store) retireDir(p place, dir, suffix string, delayMillis int64) (to string, err error) {
 	to = filepath.Join(s.dir, retiredName(p, s.o.NewID(), suffix))
-	if err := s.fs.Rename(dir, to); err != nil {
+	// A longer name may need a block of the directory.
+	if err := s.Essential(func() error { return s.fs.Rename(dir, to) }); err != nil {
 		return "", worldly("rename the directory of "+p.String(), err)
 	}
 	s.mu.Lock()

@@ -46,7 +46,7 @@ func (l *Log) replace(g *segment, old []*segment) error {
 	}
 	l.mu.Lock()
 	_, err := l.withoutLocked(g, old)
-	if l.closed {
+	if l.closed || l.damage.Load() != nil {
 		err = errStopped
 	}
 	l.mu.Unlock()

@@ -2,6 +2,7 @@ package log
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"time"
 )
@@ -87,7 +88,7 @@ func (s *Store) retain(now time.Time) {
 func (l *Log) deleteBelowStart(now time.Time) error {
 	all := *l.segments.Load()
 	start := l.marks.load().Start
-	if len(all) == 1 || all[1].base > start || l.Err() != nil {
+	if len(all) == 1 || all[1].base > start {
 		return nil
 	}
 	if err := l.store.saveStarts(); err != nil {
@@ -101,26 +102,28 @@ func (l *Log) deleteBelowStart(now time.Time) error {
 func (l *Log) advanceOver(now time.Time) (below int64, err error) {
 	all := *l.segments.Load()
 	infos := make([]segmentInfo, len(all))
+	l.mu.Lock()
 	for i, g := range all {
-		infos[i] = segmentInfo{bytes: g.size.Load()}
+		infos[i] = segmentInfo{bytes: g.size.Load(), modified: g.modified}
 		if i+1 < len(all) {
 			infos[i].next = all[i+1].base
 		}
-		if infos[i].largest, _, err = g.largest(); err != nil {
-			return 0, err
-		}
+		infos[i].largest = math.MaxInt64
+	}
+	l.mu.Unlock()
+	c := l.config.Load()
+	if err := l.largestOf(all, infos, now, c); err != nil {
+		return 0, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.gate != nil || l.damage.Load() != nil || !slices.Equal(*l.segments.Load(), all) {
+	if l.closed || l.gate != nil || !slices.Equal(*l.segments.Load(), all) {
 		return 0, nil // it rolled or was compacted meanwhile: the next time
 	}
-	o, c := l.marks.load(), l.config.Load()
+	o := l.marks.load()
 	last := len(all) - 1
 	infos[last].next, infos[last].bytes, infos[last].largest = o.End, all[last].size.Load(), all[last].maxTimestamp
-	for i, g := range all {
-		infos[i].modified = g.modified
-	}
+	infos[last].modified = all[last].modified
 	n := expired(infos, o.Start, o.High, millis(now), c)
 	if n == 0 {
 		return 0, nil
@@ -133,6 +136,25 @@ func (l *Log) advanceOver(now time.Time) (below int64, err error) {
 		l.advanceStartLocked(below)
 	}
 	return below, nil
+}
+
+// largestOf looks up the largest timestamps of the segments that retention may remove, and of the first that it
+// keeps: those after that, often thousands, are none of its business.
+func (l *Log) largestOf(all []*segment, infos []segmentInfo, now time.Time, c *Config) (err error) {
+	if !c.Delete || c.RetentionMillis < 0 {
+		return nil
+	}
+	o := l.marks.load()
+	infos[len(all)-1].next = o.End
+	for i := expired(infos, o.Start, o.High, millis(now), c); i < len(all); i++ {
+		if infos[i].largest, _, err = all[i].largest(); err != nil {
+			return err
+		}
+		if millis(now)-infos[i].newest() <= c.RetentionMillis {
+			return nil
+		}
+	}
+	return nil
 }
 
 // deleteSegments takes the segments that end below an offset out of the log. Their files are renamed at once and

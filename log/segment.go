@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/rotpeter/rotpeter/internal/invariant"
 	"github.com/rotpeter/rotpeter/log/batch"
 )
 
@@ -31,12 +30,14 @@ type segment struct {
 	log  lazyFile
 	idx  lazyFile
 
-	size atomic.Int64 // valid bytes; published last, after everything about them
+	size  atomic.Int64 // valid bytes; published last, after everything about them
+	limit atomic.Int64 // offsets lie below: the base of the next segment, once there is one
 
 	// mem is the indexes while only memory has them whole: of the active segment, and
 	// of a sealed one until the janitor has written them.
 	mem     atomic.Pointer[memIndex]
-	sealed  atomic.Pointer[sealedIndex] // else, once it was needed
+	sealed  atomic.Pointer[sealedIndex] // else, once it was needed often
+	lookups atomic.Int32                // without sealed
 	aborted atomic.Pointer[growing[abortedTxn]]
 	load    sync.Mutex // one loader at a time
 
@@ -67,6 +68,7 @@ func (l *Log) newSegment(base, nowMillis int64) *segment {
 	g.log.cache, g.idx.cache = &l.store.files, &l.store.files
 	g.mem.Store(new(memIndex))
 	g.aborted.Store(new(growing[abortedTxn]))
+	g.limit.Store(math.MaxInt64)
 	return g
 }
 
@@ -115,13 +117,27 @@ func (g *segment) full(c *Config, lastOffset int64) bool {
 	return lastOffset-g.base > math.MaxInt32 || m.offsets.size() >= c.maxIndexEntries() || m.times.size() >= c.maxTimeIndexEntries()
 }
 
-// floor gives the position of a batch at or before the one that holds the offset.
-func (g *segment) floor(offset int64) (pos int64, err error) {
+// floor gives the index entry of a batch at or before the one that holds the offset; ok is false if
+// there is none, so that the segment's begin is it.
+func (g *segment) floor(offset int64) (e indexEntry, ok bool, err error) {
 	if m := g.mem.Load(); m != nil {
-		return floorRel(m.offsets.all(), offset-g.base), nil
+		e, ok = floorRel(m.offsets.all(), offset-g.base)
+		return e, ok, nil
 	}
 	block, err := g.block(func(e indexEntry) bool { return int64(e.rel) > offset-g.base })
-	return floorRel(block, offset-g.base), err
+	e, ok = floorRel(block, offset-g.base)
+	return e, ok, err
+}
+
+// walkTo begins a walk at the index entry for an offset.
+func (g *segment) walkTo(f io.ReaderAt, offset, size int64, buf []byte) (headers, error) {
+	e, ok, err := g.floor(offset)
+	if err != nil || !ok {
+		return g.walk(f, 0, size, buf), err
+	}
+	w := g.walk(f, int64(e.pos), size, buf)
+	w.entry = g.base + int64(e.rel)
+	return w, nil
 }
 
 // floorPos gives the last index entry at or before a position.
@@ -135,8 +151,20 @@ func (g *segment) floorPos(pos int64) (e indexEntry, ok bool, err error) {
 	return e, ok, err
 }
 
-// block reads the piece of the sealed index that may hold what is looked for.
+// topFrom is from how many lookups on it pays to read an index whole and keep every 512th entry.
+const topFrom = 8
+
+// block reads the piece of the index file that may hold what is looked for.
 func (g *segment) block(after func(indexEntry) bool) ([]indexEntry, error) {
+	if g.sealed.Load() == nil && g.lookups.Add(1) < topFrom {
+		e, ok, err := g.probe(after)
+		if err == nil && ok {
+			return []indexEntry{e}, nil
+		}
+		if err == nil || !missing(err) && !errors.Is(err, errDoubt) {
+			return nil, err
+		}
+	}
 	s, err := g.sealedIndex()
 	if err != nil || s.count == 0 {
 		return nil, err
@@ -156,7 +184,28 @@ func (g *segment) block(after func(indexEntry) bool) ([]indexEntry, error) {
 	return block, nil
 }
 
-// sealedIndex loads the index of a segment found on disk at its first use. One that
+// probe searches the index file where it is.
+func (g *segment) probe(after func(indexEntry) bool) (e indexEntry, ok bool, err error) {
+	f, err := g.openIndex(indexSuffix, indexEntryBytes)
+	if err != nil || f == nil {
+		return e, false, err
+	}
+	b, ok, err := f.find(func(b []byte) bool {
+		e := decodeIndexEntry(b)
+		return e == (indexEntry{}) || after(e)
+	})
+	if err = errors.Join(err, f.Close()); err != nil {
+		return e, false, g.failed("read index", err)
+	}
+	if ok {
+		if e = decodeIndexEntry(b); e.rel < 0 || e.pos < 0 || int64(e.pos) >= g.size.Load() {
+			return e, false, fmt.Errorf("%w: entry (%d, %d)", errDoubt, e.rel, e.pos)
+		}
+	}
+	return e, ok, nil
+}
+
+// sealedIndex loads the index of a segment found on disk. One that
 // is missing or not to be believed is made again from the batches.
 func (g *segment) sealedIndex() (*sealedIndex, error) {
 	if s := g.sealed.Load(); s != nil {
@@ -190,29 +239,103 @@ func (g *segment) readIndex() ([]indexEntry, error) {
 	return parseIndex(b, g.size.Load())
 }
 
-// timeEntries gives the time index, from memory or from the file.
-func (g *segment) timeEntries() ([]timeEntry, error) {
+// floorTime gives the last entry of the time index whose timestamp is at most timestamp.
+func (g *segment) floorTime(timestamp int64) (e timeEntry, ok bool, err error) {
 	if m := g.mem.Load(); m != nil {
-		return m.times.all(), nil
+		e, ok = floorTime(m.times.all(), timestamp)
+		return e, ok, nil
 	}
-	b, err := readFile(g.l.store.fs, g.path(timeIndexSuffix), maxIndexBytes)
-	if err := g.current(); err != nil {
-		return nil, err
+	f, err := g.openIndex(timeIndexSuffix, timeEntryBytes)
+	if err == nil {
+		if f == nil {
+			return e, false, nil
+		}
+		var b []byte
+		b, ok, err = f.find(func(b []byte) bool {
+			e := decodeTimeEntry(b)
+			return e == (timeEntry{}) || e.timestamp > timestamp
+		})
+		if err = errors.Join(err, f.Close()); err != nil {
+			return e, false, g.failed("read time index", err)
+		}
+		if !ok {
+			return e, false, nil
+		}
+		if e = decodeTimeEntry(b); e.rel >= 0 && e.timestamp >= 0 {
+			return e, true, nil
+		}
+		err = fmt.Errorf("%w: time entry (%d, %d)", errDoubt, e.timestamp, e.rel)
+	}
+	m, err := g.rebuildTimes(err)
+	if err != nil {
+		return timeEntry{}, false, err
+	}
+	e, ok = floorTime(m.times.all(), timestamp)
+	return e, ok, nil
+}
+
+// rebuildTimes makes the indexes again if that is what an error of the time index asks for.
+func (g *segment) rebuildTimes(why error) (*memIndex, error) {
+	if !missing(why) && !errors.Is(why, errDoubt) {
+		return nil, g.failed("read time index", why)
+	}
+	if g == g.l.active() {
+		return g.rebuildActive(why)
+	}
+	return g.rebuild(why)
+}
+
+// wake reads the indexes of the active segment into memory if they are not there: it is about to grow. It runs
+// without l.mu.
+func (l *Log) wake() error {
+	g := l.active()
+	if g.awake() {
+		return nil
+	}
+	m, err := g.readIndexes()
+	if missing(err) || errors.Is(err, errDoubt) {
+		_, err = g.rebuildActive(err)
+	} else if err == nil {
+		l.mu.Lock()
+		if g.mem.Load() == nil && g == l.active() {
+			g.sealed.Store(nil)
+			g.mem.Store(m)
+		}
+		l.mu.Unlock()
 	}
 	if err == nil {
-		var entries []timeEntry
-		if entries, err = parseTimeIndex(b); err == nil {
-			return entries, nil
-		}
+		_, err = g.abortedTxns()
 	}
-	if missing(err) || errors.Is(err, errDoubt) {
-		m, err := g.rebuild(err)
-		if err != nil {
-			return nil, err
-		}
-		return m.times.all(), nil
+	if err == nil {
+		return nil
 	}
-	return nil, g.failed("read time index", err)
+	return g.reading(err)
+}
+
+// awake reports that the segment may grow.
+func (g *segment) awake() bool { return g.mem.Load() != nil && g.aborted.Load() != nil }
+
+func (g *segment) readIndexes() (*memIndex, error) {
+	entries, err := g.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	b, err := readFile(g.l.store.fs, g.path(timeIndexSuffix), maxIndexBytes)
+	if err := errors.Join(err, g.current()); err != nil {
+		return nil, err
+	}
+	times, err := parseTimeIndex(b)
+	if err != nil {
+		return nil, err
+	}
+	m := new(memIndex)
+	for _, e := range entries {
+		m.offsets.add(e)
+	}
+	for _, e := range times {
+		m.times.add(e)
+	}
+	return m, nil
 }
 
 // rebuild makes both indexes again from the batches; the janitor writes them.
@@ -221,27 +344,59 @@ func (g *segment) rebuild(why error) (*memIndex, error) {
 		return nil, g.away()
 	}
 	g.l.store.slog.Warn("making the indexes of a segment again", "log", g.l.place().String(), "segment", g.base, "reason", why)
+	m := new(memIndex)
+	fresh := &segment{l: g.l, base: g.base, maxTimestamp: batch.NoTimestamp, maxTimestampAt: g.base}
+	interval := g.l.config.Load().IndexIntervalBytes
+	err := g.each(0, func(_ io.ReaderAt, h *batch.Header, pos int64) error {
+		fresh.index(m, h, pos, interval)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	fresh.addTime(m)
+	g.l.rewrite(g, m)
+	return m, nil
+}
+
+// rebuildActive does the same for the segment that grows: its index may have been read from a file that is wrong.
+func (g *segment) rebuildActive(why error) (*memIndex, error) {
+	l := g.l
+	l.store.slog.Warn("making the indexes of the active segment again", "log", l.place().String(), "segment", g.base, "reason", why)
+	m, end := new(memIndex), int64(0)
+	fresh := &segment{l: l, base: g.base, maxTimestamp: batch.NoTimestamp, maxTimestampAt: g.base}
+	interval := l.config.Load().IndexIntervalBytes
+	err := g.each(0, func(_ io.ReaderAt, h *batch.Header, pos int64) error {
+		fresh.index(m, h, pos, interval)
+		end = pos + int64(h.Size())
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	f, err := g.open()
 	if err != nil {
 		return nil, g.failed("open", err)
 	}
 	defer f.release()
-	m := new(memIndex)
-	fresh := &segment{l: g.l, base: g.base, maxTimestamp: batch.NoTimestamp, maxTimestampAt: g.base}
-	w := g.walk(f, 0, g.size.Load(), make([]byte, headerWindowBytes))
-	interval := g.l.config.Load().IndexIntervalBytes
-	for {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if g != l.active() {
+		return m, nil // the next time, as an old one
+	}
+	for w := g.walk(f, end, g.size.Load(), make([]byte, headerWindowBytes)); ; { // what was appended meanwhile
 		h, pos, err := w.step()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, g.reading(err)
 		}
 		fresh.index(m, &h, pos, interval)
 	}
-	fresh.addTime(m)
-	g.l.rewrite(g, m)
+	g.maxTimestamp, g.maxTimestampAt, g.sinceIndex = fresh.maxTimestamp, fresh.maxTimestampAt, fresh.sinceIndex
+	g.mem.Store(m)
+	l.tidy = -1 // its files are wrong
 	return m, nil
 }
 
@@ -302,77 +457,29 @@ func (g *segment) current() error {
 	return nil
 }
 
-// damagedAt says that what should be a batch is none.
-func (g *segment) damagedAt(pos int64, err error) error {
-	return fmt.Errorf("%w: %s at byte %d: %w", ErrStorage, g.path(logSuffix), pos, err)
-}
-
-// headers walks the batch headers of a segment through a small window.
-type headers struct {
-	g    *segment
-	f    io.ReaderAt
-	size int64 // the walk ends here
-	pos  int64 // of the next header
-	next int64 // lowest offset that it may begin with
-	buf  []byte
-	at   int64 // position of buf[0]
-	n    int
-}
-
-// walk starts at a batch boundary. buf is the window.
-func (g *segment) walk(f io.ReaderAt, pos, size int64, buf []byte) headers {
-	return headers{g: g, f: f, size: size, pos: pos, next: g.base, buf: buf, at: pos}
-}
-
-// step reads the header at pos and moves on. io.EOF at the end. Offsets go forward:
-// what does not is damage (the CRC does not cover the base offset).
-func (w *headers) step() (h batch.Header, pos int64, err error) {
-	pos = w.pos
-	if pos >= w.size {
-		return h, pos, io.EOF
-	}
-	off := int(pos - w.at)
-	if off < 0 || off+batch.HeaderBytes > w.n {
-		want := min(int64(len(w.buf)), w.size-pos)
-		n, err := w.f.ReadAt(w.buf[:want], pos)
-		if int64(n) < want {
-			if err == nil || errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return h, pos, w.g.damagedAt(pos, err)
-		}
-		w.at, w.n, off = pos, n, 0
-	}
-	h, err = batch.ParseHeader(w.buf[off:w.n])
-	if err == nil {
-		err = batch.CheckShape(&h)
-	}
-	if err == nil && h.BaseOffset < w.next {
-		err = fmt.Errorf("base offset %d is below %d", h.BaseOffset, w.next)
-	}
-	if err == nil && pos+int64(h.Size()) > w.size {
-		err = fmt.Errorf("batch of %d bytes passes the end at %d", h.Size(), w.size)
-	}
-	if err != nil {
-		return h, pos, w.g.damagedAt(pos, err)
-	}
-	w.pos, w.next = pos+int64(h.Size()), h.LastOffset()+1
-	return h, pos, nil
-}
-
 // find gives the first batch whose last offset is at least offset. io.EOF if there
 // is none below size.
 func (g *segment) find(f io.ReaderAt, offset, size int64, buf []byte) (h batch.Header, pos int64, err error) {
-	pos, err = g.floor(offset)
+	w, err := g.walkTo(f, offset, size, buf)
 	if err != nil {
 		return h, 0, err
 	}
-	w := g.walk(f, pos, size, buf)
 	for {
 		h, pos, err = w.step()
-		if err != nil || h.LastOffset() >= offset {
+		if err != nil {
 			return h, pos, err
 		}
+		if h.LastOffset() < offset {
+			continue
+		}
+		// Readers ask for where a batch begins, as a rule. One that asks for the middle may have been led here
+		// by a last offset that is wrong.
+		if h.BaseOffset < offset {
+			if after, known := w.follower(w.pos); known && after <= h.LastOffset() {
+				return h, pos, &brokenAt{g, pos, brokenHeader, fmt.Errorf("last offset %d, but the batch after it begins at %d", h.LastOffset(), after)}
+			}
+		}
+		return h, pos, nil
 	}
 }
 
@@ -381,12 +488,14 @@ func (g *segment) fit(f io.ReaderAt, pos, limit, size int64, buf []byte) (int64,
 	if limit >= size {
 		return size, nil
 	}
-	e, ok, err := g.floorPos(limit)
-	if err != nil {
-		return 0, err
-	}
-	if ok && int64(e.pos) > pos {
-		pos = int64(e.pos)
+	if limit-pos > headerWindowBytes { // else one read shows all headers up to there
+		e, ok, err := g.floorPos(limit)
+		if err != nil {
+			return 0, err
+		}
+		if ok && int64(e.pos) > pos {
+			pos = int64(e.pos)
+		}
 	}
 	w := g.walk(f, pos, size, buf)
 	for {
@@ -412,8 +521,11 @@ func (g *segment) rollingTimestampLocked() (int64, error) {
 	defer f.release()
 	w := g.walk(f, 0, g.size.Load(), make([]byte, batch.HeaderBytes))
 	h, _, err := w.step()
-	if err != nil {
-		return 0, err
+	var bad *brokenAt
+	if errors.As(err, &bad) || err == io.EOF { // damage: the segment's age stands in
+		h.MaxTimestamp = batch.NoTimestamp
+	} else if err != nil {
+		return 0, g.failed("read", err)
 	}
 	g.firstKnown, g.firstTimestamp = true, h.MaxTimestamp
 	return g.firstTimestamp, nil
@@ -422,7 +534,7 @@ func (g *segment) rollingTimestampLocked() (int64, error) {
 // sealLocked ends the segment's growth: the largest timestamp gets its entry. Files are
 // left to the janitor. The caller holds l.mu.
 func (g *segment) sealLocked() {
-	m := g.mem.Load()
-	invariant.That(m != nil, "an active segment has its index in memory", "base", g.base)
-	g.addTime(m)
+	if m := g.mem.Load(); m != nil { // else it did not grow since its files were written
+		g.addTime(m)
+	}
 }

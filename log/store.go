@@ -62,8 +62,11 @@ type Store struct {
 	flusher flusher
 	janitor janitor
 	cleaner cleaner
-	keeper  sync.WaitGroup // the goroutines of janitor and cleaner, which wait for the flusher's
-	wg      sync.WaitGroup // the flusher's
+	spare   spare
+
+	complained atomic.Int64   // when a full disk was last reported, nanoseconds
+	keeper     sync.WaitGroup // the goroutines of janitor and cleaner, which wait for the flusher's
+	wg         sync.WaitGroup // the flusher's
 
 	failure atomic.Pointer[error]
 	failed  chan struct{}
@@ -130,6 +133,7 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	s.spare.init(s)
 	s.wg.Go(s.flusher.run)
 	s.keeper.Go(s.janitor.run)
 	s.keeper.Go(s.cleaner.run)
@@ -360,7 +364,10 @@ func (s *Store) save(files ...string) error {
 		if !slices.Contains(files, c.file) {
 			continue
 		}
-		if err := replaceDurably(s.fs, filepath.Join(s.dir, c.file), formatOffsets(*c.offsets)); err != nil {
+		err := s.Essential(func() error {
+			return replaceDurably(s.fs, filepath.Join(s.dir, c.file), formatOffsets(*c.offsets))
+		})
+		if err != nil {
 			return s.unsaved(err)
 		}
 		if c.file == recoveryPointFile {
@@ -431,7 +438,7 @@ func (l *Log) recoveryPointLocked() int64 {
 			break
 		}
 	}
-	if l.epochsSafe != l.epochs.Load() || len(l.snapshots) > 0 {
+	if l.epochsSafe != l.epochs.Load() || l.damageSafe != l.damage.Load() || len(l.snapshots) > 0 {
 		point = min(point, l.recovery)
 	}
 	l.recovery = max(l.recovery, point)
@@ -481,6 +488,7 @@ func (s *Store) Close() error {
 	s.keeper.Wait()
 	close(s.flusher.stop) // it answers all who wait before it ends
 	s.wg.Wait()
+	s.spare.drop() // what is left to write may need it
 	err := s.finishAll(all)
 	for _, l := range all {
 		for _, g := range *l.segments.Load() {

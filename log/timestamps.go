@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"slices"
 
 	"github.com/rotpeter/rotpeter/log/batch"
 )
@@ -20,12 +20,12 @@ func notTimed() Timed { return Timed{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
 
 // OffsetFor finds the first record with at least this timestamp (milliseconds), at
 // or after the log's start (ListOffsets).
-func (l *Log) OffsetFor(timestamp int64) (t Timed, err error) {
-	err = again(func() error {
-		t, err = l.offsetFor(timestamp)
+func (l *Log) OffsetFor(timestamp int64) (found Timed, err error) {
+	err = l.around(func() error {
+		found, err = l.offsetFor(timestamp)
 		return err
 	})
-	return t, err
+	return found, l.readError(err)
 }
 
 func (l *Log) offsetFor(timestamp int64) (Timed, error) {
@@ -33,45 +33,50 @@ func (l *Log) offsetFor(timestamp int64) (Timed, error) {
 		start := l.marks.load().Start
 		largest, _, err := g.largest()
 		if err != nil {
-			return notTimed(), l.readError(err)
+			return notTimed(), err
 		}
 		if g.size.Load() == 0 || largest < timestamp {
 			continue
 		}
 		found, err := g.firstAtOrAfter(timestamp, start)
 		if err != nil || found.Offset >= 0 {
-			return found, l.readError(err)
+			return found, err
 		}
 	}
 	return notTimed(), nil
 }
 
 // MaxTimestamp finds the first record with the largest timestamp of the log (KIP-734).
-func (l *Log) MaxTimestamp() (t Timed, err error) {
-	err = again(func() error {
-		t, err = l.findMaxTimestamp()
+func (l *Log) MaxTimestamp() (found Timed, err error) {
+	err = l.around(func() error {
+		found, err = l.maxTimestamp()
 		return err
 	})
-	return t, err
+	return found, l.readError(err)
 }
 
-func (l *Log) findMaxTimestamp() (Timed, error) {
-	var best *segment
-	largest, at := int64(batch.NoTimestamp), int64(-1)
-	for _, g := range *l.segments.Load() {
-		t, offset, err := g.largest()
-		if err != nil {
-			return notTimed(), l.readError(err)
+func (l *Log) maxTimestamp() (Timed, error) {
+	all := slices.Clone(*l.segments.Load())
+	for {
+		best, largest, at := -1, int64(batch.NoTimestamp), int64(-1)
+		for i, g := range all {
+			t, offset, err := g.largest()
+			if err != nil {
+				return notTimed(), err
+			}
+			if t > largest {
+				best, largest, at = i, t, offset
+			}
 		}
-		if t > largest {
-			best, largest, at = g, t, offset
+		if best < 0 {
+			return notTimed(), nil
 		}
+		found, err := all[best].firstOfBatch(at, largest)
+		if err != nil || found.Offset >= 0 || len(all[best].holes()) == 0 {
+			return found, err
+		}
+		all = slices.Delete(all, best, best+1) // it lies in damage
 	}
-	if best == nil {
-		return notTimed(), nil
-	}
-	found, err := best.firstOfBatch(at, largest)
-	return found, l.readError(err)
 }
 
 // readError hides that a whole log is gone behind one error.
@@ -106,40 +111,43 @@ func (g *segment) largest() (timestamp, offset int64, err error) {
 	return timestamp, offset, nil
 }
 
-// lastTimeEntry reads the end of the time index file. Anything odd about it has
-// the whole file read, and made again if need be.
+// lastTimeEntry reads the end of the time index file; ok is false without entries. Anything odd about it has the
+// indexes made again.
 func (g *segment) lastTimeEntry() (e timeEntry, ok bool, err error) {
-	if f, err := g.l.store.fs.OpenFile(g.path(timeIndexSuffix), os.O_RDONLY, 0); err == nil {
+	f, err := g.openIndex(timeIndexSuffix, timeEntryBytes)
+	if err == nil {
+		if f == nil {
+			return e, false, nil
+		}
 		var b [timeEntryBytes]byte
-		size, err := f.Size()
-		err = errors.Join(err, g.current())
-		if err == nil && size%timeEntryBytes == 0 && size > 0 {
-			_, err = f.ReadAt(b[:], size-timeEntryBytes)
-			if e = decodeTimeEntry(b[:]); (err == nil || err == io.EOF) && e.timestamp > 0 && e.rel >= 0 {
-				return e, true, f.Close()
-			}
-		}
-		if err := f.Close(); err != nil {
-			return e, false, g.failed("read time index", err)
+		err = errors.Join(f.last(b[:]), f.Close())
+		if e = decodeTimeEntry(b[:]); err == nil && (e == (timeEntry{}) || e.timestamp < 0 || e.rel < 0) { // Kafka's files may end in zeros
+			err = fmt.Errorf("%w: last time entry (%d, %d)", errDoubt, e.timestamp, e.rel)
 		}
 	}
-	entries, err := g.timeEntries()
-	if err != nil || len(entries) == 0 {
-		return e, false, err
+	if err == nil {
+		return e, true, nil
 	}
-	return entries[len(entries)-1], true, nil
+	m, err := g.rebuildTimes(err)
+	if err != nil {
+		return timeEntry{}, false, err
+	}
+	if times := m.times.all(); len(times) > 0 {
+		return times[len(times)-1], true, nil
+	}
+	return timeEntry{}, false, nil
 }
 
 // firstAtOrAfter looks in one segment for the first record with at least this
 // timestamp and this offset.
 func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
-	times, err := g.timeEntries()
+	from := max(g.base, start)
+	// No batch up to the entry below the target has a timestamp as large.
+	e, ok, err := g.floorTime(timestamp - 1)
 	if err != nil {
 		return notTimed(), err
 	}
-	from := max(g.base, start)
-	// No batch up to the entry below the target has a timestamp as large.
-	if e, ok := floorTime(times, timestamp-1); ok {
+	if ok {
 		from = max(from, g.base+int64(e.rel)+1)
 	}
 	w := g.l.store.windows.Get().(*window)
@@ -149,11 +157,10 @@ func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
 		return notTimed(), g.failed("open", err)
 	}
 	defer f.release()
-	pos, err := g.floor(from)
+	walk, err := g.walkTo(f, from, g.size.Load(), w[:])
 	if err != nil {
 		return notTimed(), err
 	}
-	walk := g.walk(f, pos, g.size.Load(), w[:])
 	for {
 		h, pos, err := walk.step()
 		if err == io.EOF {
@@ -198,7 +205,7 @@ var errFound = errors.New("found")
 func (g *segment) recordAt(f io.ReaderAt, h *batch.Header, pos int64, want func(offset, timestamp int64) bool) (Timed, error) {
 	b := make([]byte, h.Size())
 	if n, err := f.ReadAt(b, pos); n < len(b) {
-		return notTimed(), g.damagedAt(pos, err)
+		return notTimed(), g.failed("read", err)
 	}
 	found := notTimed()
 	t := g.l.store.tools.Get().(*tools)
@@ -215,7 +222,7 @@ func (g *segment) recordAt(f io.ReaderAt, h *batch.Header, pos int64, want func(
 		return errFound
 	})
 	if err != nil && !errors.Is(err, errFound) {
-		return notTimed(), g.damagedAt(pos, fmt.Errorf("records: %w", err))
+		return notTimed(), &brokenAt{g, pos, brokenRecords, err}
 	}
 	return found, nil
 }
