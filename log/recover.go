@@ -244,7 +244,9 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 	g.timesKnown, g.maxTimestamp, g.maxTimestampAt, g.sinceIndex = true, batch.NoTimestamp, g.base, 0
 	g.end = g.base
 	s := newScanner(g, f, 0, g.size.Load())
-	s.expect, s.bound, s.strict, s.dense = g.base, g.limit.Load(), !r.c.Compact, !r.c.Compact
+	// What was compacted has gaps, also when the topic is not a compacted one any more.
+	strict := !r.c.Compact && g.base >= l.cleaned
+	s.expect, s.bound, s.strict, s.dense = g.base, g.limit.Load(), strict, strict
 	if s.bound == math.MaxInt64 {
 		s.bound = g.base + maxRelativeOffset + 1
 	}
