@@ -193,6 +193,8 @@ func (p *partition) sort(e fs.DirEntry) {
 		p.say(Notice, name, none, none, "the next start removes it", "a compaction was interrupted before its result took its place")
 	case strings.HasSuffix(name, ".swap"):
 		p.say(Notice, name, none, none, "the next start puts it in its place", "a compaction was interrupted while its result took its place")
+	case name == damageFile:
+		p.say(Notice, name, none, none, "see the damage of the segments", "the broker knows of damage here and serves what is around it")
 	case name == epochFile, name == partitionFile:
 	case p.as == KindMetadata && (name == quorumStateFile || strings.HasSuffix(name, checkpointSuffix)):
 	case strings.HasSuffix(name, ".tmp"), strings.HasSuffix(name, ".part"):
