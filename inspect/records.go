@@ -233,6 +233,9 @@ func fieldsJSON(v reflect.Value) []byte {
 	case reflect.Struct:
 		b := []byte{'{'}
 		for i := range v.NumField() {
+			if v.Field(i).Type() == reflect.TypeFor[metadata.TaggedFields]() && v.Field(i).Len() == 0 {
+				continue
+			}
 			if len(b) > 1 {
 				b = append(b, ',')
 			}
