@@ -38,7 +38,8 @@ type segment struct {
 	mem     atomic.Pointer[memIndex]
 	sealed  atomic.Pointer[sealedIndex] // else, once it was needed
 	aborted atomic.Pointer[growing[abortedTxn]]
-	load    sync.Mutex // one loader at a time
+	load    sync.Mutex  // one loader at a time
+	doubted atomic.Bool // the index led to what is no batch, and was made again once
 
 	// The rest is guarded by l.mu, apart from single-threaded recovery.
 	end            int64 // offset after the last batch
@@ -343,12 +344,34 @@ func (g *segment) find(f io.ReaderAt, offset, size int64, buf []byte) (h batch.H
 		return h, 0, err
 	}
 	w := g.walk(f, pos, size, buf)
-	for {
-		h, pos, err = w.step()
-		if err != nil || h.LastOffset() >= offset {
-			return h, pos, err
+	h, pos, err = w.step()
+	past := err == nil && h.BaseOffset > offset
+	if pos > 0 && (past || errors.Is(err, ErrStorage) && !g.doubted.Swap(true)) {
+		// The index named a place that is not at or before the offset, or no batch: it is wrong,
+		// or the batch is. To go on from there could leave records out without a word.
+		if pos, err = g.doubtIndex(offset); err != nil {
+			return h, 0, err
 		}
+		w = g.walk(f, pos, size, buf)
+		h, pos, err = w.step()
 	}
+	for err == nil && h.LastOffset() < offset {
+		h, pos, err = w.step()
+	}
+	return h, pos, err
+}
+
+// doubtIndex is floor without the index as it is: one of a sealed segment is made again,
+// that of the active one, which grows, is left alone.
+func (g *segment) doubtIndex(offset int64) (pos int64, err error) {
+	if g == g.l.active() {
+		return 0, nil
+	}
+	m, err := g.rebuild(fmt.Errorf("%w: it leads past offset %d", errDoubt, offset))
+	if err != nil {
+		return 0, err
+	}
+	return floorRel(m.offsets.all(), offset-g.base), nil
 }
 
 // fit gives the largest batch boundary that is at most limit, from the boundary pos on.

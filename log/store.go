@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -67,7 +68,8 @@ type Store struct {
 	once    sync.Once
 
 	clean       bool
-	suspect     bool // an earlier sync failed, and no clean stop followed
+	unloaded    atomic.Bool // a log could not be opened, and may be half recovered
+	suspect     bool        // an earlier sync failed, and no clean stop followed
 	brokerEpoch atomic.Int64
 
 	saving chan struct{} // whoever holds its one token writes checkpoints
@@ -130,19 +132,24 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// makeDir makes a directory and those above it, and their names durable.
+// makeDir makes a directory and those above it, and their names durable. One that is
+// there but holds no checkpoint may be what a start left that ended before the names
+// were durable, so that is done again: else a power cut takes the whole directory,
+// however well its files are synced.
 func makeDir(fsys vfs.FS, dir string) error {
-	above := filepath.Dir(dir)
-	if _, err := fsys.Stat(dir); !missing(err) || above == dir {
-		return err
-	}
-	if err := makeDir(fsys, above); err != nil {
+	if _, err := fsys.Stat(filepath.Join(dir, recoveryPointFile)); !missing(err) {
 		return err
 	}
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return fsys.SyncDir(above)
+	for above := filepath.Dir(dir); above != dir; dir, above = above, filepath.Dir(above) {
+		// What may not be read here was not made here.
+		if err := fsys.SyncDir(above); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 // begin reads what the last process left and takes its marker away.
@@ -267,6 +274,9 @@ func (s *Store) Open(topic string, partition int32, id [16]byte, c Config) (*Log
 		}
 	}
 	l, err := s.load(p, id, c)
+	if err != nil {
+		s.unloaded.Store(true)
+	}
 	s.mu.Lock()
 	if err == nil && s.closed {
 		err = ErrClosed
@@ -491,7 +501,17 @@ func (s *Store) finishAll(all []*Log) error {
 	if err := s.saveAll(); err != nil {
 		return err
 	}
-	if s.suspect {
+	if !s.clean || s.suspect || s.unloaded.Load() {
+		whole, err := s.allOpened()
+		if err != nil {
+			return err
+		}
+		if !whole { // what the last crash, or a failed sync, left in the others is still to be looked at
+			s.slog.Warn("not all logs of the data directory were opened; the next start recovers it", "dir", s.dir)
+			return nil
+		}
+	}
+	if s.suspect { // everything was written again, and synced
 		if err := s.fs.Remove(filepath.Join(s.dir, syncFailedFile)); err != nil {
 			return fmt.Errorf("remove %s: %w", syncFailedFile, err)
 		}
@@ -501,4 +521,20 @@ func (s *Store) finishAll(all []*Log) error {
 		return err
 	}
 	return replaceDurably(s.fs, filepath.Join(s.dir, cleanShutdownFile), b)
+}
+
+// allOpened tells whether each partition in the directory is open.
+func (s *Store) allOpened() (bool, error) {
+	entries, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return false, fmt.Errorf("read the data directory: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		if p, ok := placeOf(e.Name()); ok && e.IsDir() && s.logs[p] == nil {
+			return false, nil
+		}
+	}
+	return true, nil
 }
