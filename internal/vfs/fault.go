@@ -223,7 +223,27 @@ func (f *Fault) sync(op Op, of any, call func() error) error {
 }
 
 func (f *Fault) Lock(name string) (io.Closer, error) {
-	return value(f, Op{Kind: OpLock, Name: name}, func() (io.Closer, error) { return f.inner.Lock(name) })
+	l, err := value(f, Op{Kind: OpLock, Name: name}, func() (io.Closer, error) { return f.inner.Lock(name) })
+	if err != nil {
+		return nil, err
+	}
+	return &faultLock{l, f, name}, nil
+}
+
+// faultLock is a lock whose Close is seen.
+type faultLock struct {
+	inner io.Closer
+	f     *Fault
+	name  string
+}
+
+// Close always gives the lock up, like faultFile's.
+func (l *faultLock) Close() error {
+	r := l.f.begin(Op{Kind: OpClose, Name: l.name})
+	if err := l.inner.Close(); err != nil {
+		return err
+	}
+	return failed("close", l.name, r.Err)
 }
 
 func (f *Fault) Usage(name string) (Usage, error) {
