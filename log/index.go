@@ -62,6 +62,10 @@ func decodeTimeEntry(b []byte) timeEntry {
 // errDoubt marks a file that was read and cannot be believed. An index is then made again.
 var errDoubt = errors.New("not to be trusted")
 
+// errUnread marks what the disk would not give: it may be as it should, and what is
+// made of the rest must not stand for it.
+var errUnread = errors.New("could not be read")
+
 // parseIndex reads an offset index file. An active segment's file of Kafka ends in
 // zeros, which are left out. Error: errDoubt.
 func parseIndex(b []byte, segmentBytes int64) ([]indexEntry, error) {

@@ -415,7 +415,7 @@ func (r *loading) readEpochs(segments []*segment) error {
 			r.epochs, _ = r.epochs.assign(h.LeaderEpoch, h.BaseOffset)
 			return nil
 		})
-		if errors.Is(err, ErrStorage) {
+		if errors.Is(err, ErrStorage) && !errors.Is(err, errUnread) {
 			return nil // torn or damaged here: recovery finds it and assigns from there on
 		}
 		if err != nil {
@@ -505,7 +505,7 @@ func (r *loading) replay(g *segment, from, at int64) error {
 		r.l.producers.apply(h, m)
 		return nil
 	})
-	if errors.Is(err, ErrStorage) { // reported when it is read; the producers of what follows are lost
+	if errors.Is(err, ErrStorage) && !errors.Is(err, errUnread) { // reported when it is read; the producers of what follows are lost
 		r.s.slog.Error("producers of a log are known up to its damage only", "log", r.l.at.String(), "err", err)
 		return nil
 	}
@@ -522,7 +522,7 @@ func readMarker(f io.ReaderAt, h *batch.Header, pos int64) (*marker, error) {
 	}
 	b := make([]byte, h.Size())
 	if n, err := f.ReadAt(b, pos); n < len(b) {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	return markerOf(h, b)
 }

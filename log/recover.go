@@ -202,7 +202,7 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 		}
 		var mark *marker
 		if err == nil {
-			if mark, err = readMarker(f, &h, pos); err != nil {
+			if mark, err = readMarker(f, &h, pos); err != nil && !errors.Is(err, errUnread) {
 				err = fmt.Errorf("%w: %w", errTorn, err)
 			}
 		}

@@ -314,6 +314,8 @@ func (w *headers) step() (h batch.Header, pos int64, err error) {
 		if int64(n) < want {
 			if err == nil || errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
+			} else {
+				err = fmt.Errorf("%w: %w", errUnread, err)
 			}
 			return h, pos, w.g.damagedAt(pos, err)
 		}
@@ -346,7 +348,7 @@ func (g *segment) find(f io.ReaderAt, offset, size int64, buf []byte) (h batch.H
 	w := g.walk(f, pos, size, buf)
 	h, pos, err = w.step()
 	past := err == nil && h.BaseOffset > offset
-	if pos > 0 && (past || errors.Is(err, ErrStorage) && !g.doubted.Swap(true)) {
+	if pos > 0 && (past || errors.Is(err, ErrStorage) && !errors.Is(err, errUnread) && !g.doubted.Swap(true)) {
 		// The index named a place that is not at or before the offset, or no batch: it is wrong,
 		// or the batch is. To go on from there could leave records out without a word.
 		if pos, err = g.doubtIndex(offset); err != nil {

@@ -194,3 +194,39 @@ func TestDamagedPartitionMetadata(t *testing.T) {
 		}
 	})
 }
+
+// A control batch that the disk does not give during recovery is not a torn one: the log
+// is not opened, and is whole when it can be read.
+func TestMarkerThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRig(t, vfs.NewCrash())
+		o := batch.Plain()
+		o.ProducerID, o.ProducerEpoch, o.BaseSequence, o.Transactional = 20, 0, 0, true
+		now := time.Now().UnixMilli()
+		if _, err := b.append("t", data(o, now, 1, 2), AppendOptions{Durable: true, Verified: true}); err != nil {
+			t.Fatal(err)
+		}
+		marker := batch.AppendMarker(nil, 20, 0, batch.ControlCommit, 1, now)
+		if _, err := b.append("t", marker, AppendOptions{Origin: Coordinator, Durable: true}); err != nil {
+			t.Fatal(err)
+		}
+		disk := b.fs.(*vfs.Crash).Crash(vfs.Kill, 0)
+		if err := b.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for nth := 1; nth <= 4; nth++ {
+			b.fs = vfs.NewFault(disk, vfs.Rule{Kind: vfs.OpRead, Path: "*.log", Nth: nth, Err: syscall.EIO})
+			b.open()
+			_, _ = b.log("t")
+			_ = b.s.Close()
+		}
+		b.fs = disk
+		b.open()
+		if err := b.ledger("t").check(b.must("t"), true); err != nil {
+			t.Error(err)
+		}
+		if err := b.s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
