@@ -48,3 +48,16 @@ func (n *inode) fingerprint(h *maphash.Hash) {
 		_, _ = h.Write(b)
 	}
 }
+
+// Forgetful tells whether a failed Sync lost bytes that are still read: they go with the
+// next power cut, whatever is synced until then without being written again.
+func (c *Crash) Forgetful() (yes bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	walk(c.root, func(n *inode) {
+		n.mu.RLock()
+		defer n.mu.RUnlock()
+		yes = yes || n.dropped
+	})
+	return yes
+}
