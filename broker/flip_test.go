@@ -187,7 +187,7 @@ func (a *archive) judge(t *testing.T, disk *vfs.Crash, file, what string) (outco
 	for _, topic := range meta.Topics {
 		there[*topic.Topic] = topic
 	}
-	note := func(what string, e error) {
+	note := func(of string, e error) {
 		switch {
 		case e == nil:
 		case errors.Is(e, errDiffers) && strings.HasSuffix(file, ".log") && strings.Contains(o.said.String(), "a torn tail is cut off"):
@@ -198,7 +198,7 @@ func (a *archive) judge(t *testing.T, disk *vfs.Crash, file, what string) (outco
 		case errors.Is(e, errDiffers) && strings.HasSuffix(file, "partition.metadata") && strings.Contains(o.said.String(), "is set aside"):
 			outcome = "set aside, and logged"
 		case errors.Is(e, errDiffers) || errors.Is(e, errWedged):
-			err = errors.Join(err, fmt.Errorf("%s: %w", what, e))
+			err = errors.Join(err, fmt.Errorf("%s: %w", of, e))
 		default:
 			outcome = "an error is answered"
 		}
