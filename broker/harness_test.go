@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -28,6 +29,7 @@ type harness struct {
 	fs   vfs.FS
 	set  []string
 	auth Authorizer
+	lg   *slog.Logger // nil: discarded
 	ids  atomic.Uint64
 }
 
@@ -68,7 +70,7 @@ func (h *harness) tryStart() error {
 	}
 	h.net = pipenet.Listen("127.0.0.1:9092")
 	h.b, err = Start(h.t.Context(), Options{
-		Config: c, FS: h.fs, Dir: c.MetadataLogDir(), LogDirs: c.LogDirs(), Authorizer: h.auth,
+		Config: c, FS: h.fs, Dir: c.MetadataLogDir(), LogDirs: c.LogDirs(), Authorizer: h.auth, Log: h.lg,
 		Listeners: []Listener{{Name: "PLAINTEXT", Net: h.net, Host: "127.0.0.1", Port: 9092}},
 		NewID:     h.newID,
 		Random:    func() int32 { return int32(h.ids.Add(1)) },
@@ -201,6 +203,11 @@ func (c *rawConn) call(req kmsg.Request, version int16) (kmsg.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.decode(req, version, body)
+}
+
+// decode reads the answer to a request.
+func (c *rawConn) decode(req kmsg.Request, version int16, body []byte) (kmsg.Response, error) {
 	resp := req.ResponseKind()
 	resp.SetVersion(version)
 	if resp.IsFlexible() && req.Key() != keyApiVersions {

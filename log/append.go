@@ -356,8 +356,16 @@ func (l *Log) materializeLocked() error {
 	if err := fs.MkdirAll(l.path(), 0o700); err != nil {
 		return err
 	}
-	if err := writeFile(fs, filepath.Join(l.path(), metadataFile), formatMetadata(l.id), false); err != nil {
+	name := filepath.Join(l.path(), metadataFile)
+	if err := writeFile(fs, name, formatMetadata(l.id), false); err != nil {
 		return err
+	}
+	// A log that may not be set aside has its id on stable storage before its data: else a
+	// crash in between leaves a directory that no start accepts.
+	if l.config.Load().Irreplaceable {
+		if err := errors.Join(syncFile(fs, name), fs.SyncDir(l.path()), fs.SyncDir(l.store.dir)); err != nil {
+			return l.store.fail(fmt.Errorf("sync %s of %s: %w", metadataFile, l.at, err))
+		}
 	}
 	l.onDisk, l.rootUnsafe, l.idUnsafe = true, true, true
 	l.names++

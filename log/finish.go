@@ -202,10 +202,16 @@ func (l *Log) removeQuietly(name string) {
 func (l *Log) saveEpochs() error {
 	es := l.epochs.Load()
 	l.mu.Lock()
-	current := l.epochsSafe == es || !l.onDisk
+	current, early := l.epochsSafe == es || !l.onDisk, len(*es) > 0 && (*es)[0].start > l.startSaved
 	l.mu.Unlock()
 	if current {
 		return nil
+	}
+	// Epochs from below the log's start are left out, so the start must not go back.
+	if early {
+		if err := l.store.saveStarts(); err != nil {
+			return err
+		}
 	}
 	name := filepath.Join(l.path(), epochFile)
 	if err := replaceDurably(l.store.fs, name, es.format()); err != nil {

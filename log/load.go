@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -76,7 +77,8 @@ func (l *Log) loadFrom(f *found) error {
 		l.rootUnsafe, l.idUnsafe, l.names = true, true, 1
 	}
 	if s.suspect {
-		if err := writeFile(s.fs, filepath.Join(l.path(), metadataFile), formatMetadata(l.id), true); err != nil {
+		// Without it the directory is nobody's, so a crash must find the old one or the new.
+		if err := replaceDurably(s.fs, filepath.Join(l.path(), metadataFile), formatMetadata(l.id)); err != nil {
 			return worldly("write "+metadataFile, err)
 		}
 	}
@@ -130,9 +132,12 @@ func (s *Store) survey(p place, id [16]byte, c *Config) (*found, error) {
 	case err != nil && !missing(err) && !errors.Is(err, errDoubt):
 		return nil, err
 	case err != nil && !data:
-		return nil, nil // a crash came before the id; the first append writes it
+		return nil, s.clear(dir, entries) // a crash came before the id; the first append writes it
 	case err == nil && s.known(has):
 		return nil, fmt.Errorf("%w: %s belongs to topic id %s", ErrClosed, p, formatID(has))
+	}
+	if err != nil && s.wasWhole(p, dir) {
+		return nil, fmt.Errorf("%w: %s in the directory of %s is damaged: %w; put the right one back, or delete the topic", ErrStorage, metadataFile, p, err)
 	}
 	why := fmt.Sprintf("it belongs to topic id %s and not %s", formatID(has), formatID(id))
 	if err != nil {
@@ -144,6 +149,29 @@ func (s *Store) survey(p place, id [16]byte, c *Config) (*found, error) {
 	s.slog.Warn("a directory that is not this topic's is set aside", "log", p.String(), "reason", why)
 	_, err = s.retire(p, strayDirSuffix, 0)
 	return nil, err
+}
+
+// wasWhole tells that partition.metadata, which has no id in it, once had: it says
+// something else, or the log was durable. A crash leaves it empty, all zeros or
+// missing, and only before anything of the log was durable.
+func (s *Store) wasWhole(p place, dir string) bool {
+	point, _ := s.recoveryPoint(p)
+	b, err := readFile(s.fs, filepath.Join(dir, metadataFile), maxSmallFileBytes)
+	return point > 0 || err == nil && len(bytes.Trim(b, "\x00")) > 0
+}
+
+// clear removes what a log that had nothing durable left in its directory: segments
+// without a byte would be taken for the log's end by the start after the next.
+func (s *Store) clear(dir string, entries []fs.DirEntry) error {
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		if err := s.fs.Remove(filepath.Join(dir, e.Name())); err != nil && !missing(err) {
+			return worldly("clear the directory of a log without data", err)
+		}
+	}
+	return nil
 }
 
 // sort puts one file into its list. What an earlier life left to be removed is removed.
@@ -215,6 +243,14 @@ type loading struct {
 	lost     bool   // batches of producers were lost to damage
 }
 
+// recoveryPoint is what the checkpoint says of a log that is not open.
+func (s *Store) recoveryPoint(p place) (point int64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	point, ok = s.points.recovery[p]
+	return point, ok
+}
+
 func (r *loading) run() error {
 	l := r.l
 	for _, name := range r.f.indexes { // without their segment
@@ -239,6 +275,10 @@ func (r *loading) run() error {
 		r.segments = append(r.segments, g)
 	}
 	r.segments[len(r.segments)-1].finished = false
+	if point, ok := r.s.recoveryPoint(l.at); ok && r.s.clean && r.start > point {
+		return fmt.Errorf("%w: %s begins at %d after %s and ended at %d after %s, which a clean stop wrote: one of them is damaged; correct it",
+			ErrStorage, l.at, r.start, logStartFile, point, recoveryPointFile)
+	}
 	// A deletion that was not finished, or not yet: nothing below the start is of use.
 	below := 0
 	for below < len(r.segments)-1 && r.segments[below+1].base <= r.start {
@@ -254,7 +294,7 @@ func (r *loading) run() error {
 	if err := r.readDamage(); err != nil {
 		return err
 	}
-	if r.s.clean {
+	if r.s.clean && !r.s.suspect {
 		ok, err := r.believe()
 		if ok || err != nil {
 			return err
@@ -272,6 +312,8 @@ func (r *loading) runEmpty() error {
 		r.s.slog.Error("the segments of a log are gone; it goes on where it was durable", "log", l.at.String(), "start", r.start, "offset", r.point)
 	}
 	l.begin(at, r.now)
+	// The names may be what a process left that was killed, or failed, before it synced them.
+	l.names, l.rootUnsafe, l.idUnsafe = 1, true, true
 	if err := r.readEpochs(nil); err != nil {
 		return err
 	}
@@ -302,9 +344,9 @@ func (r *loading) believe() (bool, error) {
 	if err != nil {
 		return false, worldly("read the active segment", err)
 	}
-	// A clean stop leaves them equal. Kafka's metadata log has no recovery point there.
-	if end < r.point || end > r.point && r.point > 0 {
-		r.s.slog.Warn("a log that was left clean does not end where it was durable and is recovered", "log", l.at.String(), "end", end, "recovery point", r.point)
+	// A clean stop leaves the recovery point at the end. Kafka's metadata log has none.
+	if _, ok := r.s.recoveryPoint(l.at); ok && end != r.point {
+		r.s.slog.Warn("a log that was left clean does not end at its recovery point and is recovered", "log", l.at.String(), "end", end, "recovery point", r.point)
 		r.reset(g)
 		return false, nil
 	}
@@ -415,13 +457,19 @@ func (r *loading) readEpochs(segments []*segment) error {
 }
 
 // readProducers brings the producers to what they were at an offset: the newest
-// snapshot up to it, and the batches since.
+// snapshot up to it, and the batches since. A snapshot from below the first segment
+// is of no use: what followed it was deleted, and with it perhaps the ends of
+// transactions that are open in the snapshot, which would hold the last stable offset
+// for ever.
 func (r *loading) readProducers(at int64) error {
 	l := r.l
-	from := int64(-1)
+	from, lowest := int64(-1), at
+	if len(r.segments) > 0 {
+		lowest = min(at, r.segments[0].base)
+	}
 	for i := len(r.f.snapshots) - 1; i >= 0 && from < 0; i-- {
 		offset := r.f.snapshots[i]
-		if offset > at {
+		if offset > at || offset < lowest {
 			continue
 		}
 		b, err := readFile(r.s.fs, l.snapshotPath(offset), maxSnapshotBytes)

@@ -70,6 +70,7 @@ type logState struct {
 	// The recovery point and what was written for it; changed by the janitor.
 	recovery   int64
 	pointSaved int64             // the recovery point that is on disk
+	startSaved int64             // the log start that this process has made durable
 	snapshots  []pendingSnapshot // taken at rolls, not written yet
 	lastSnap   int64             // offset of the newest snapshot file, -1: none
 	oddSnap    int64             // a snapshot that belongs to no segment, -1: none

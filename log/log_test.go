@@ -447,38 +447,6 @@ func TestGroupCommitAndItsFailure(t *testing.T) {
 	})
 }
 
-// A full disk refuses appends with an error of its own, keeps reads going, and
-// heals.
-func TestFullDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk := vfs.NewCrash()
-		b := newRig(t, disk)
-		b.put("t", 0, 3)
-		l := b.must("t")
-		disk.SetLimit(1)
-		for range 5 {
-			if _, err := b.append("t", data(batch.Plain(), 0, 1, 3), AppendOptions{}); !errors.Is(err, ErrDiskFull) {
-				t.Fatalf("append: %v", err)
-			}
-		}
-		if got, err := readAll(l, 0, High); err != nil || len(got) == 0 {
-			t.Errorf("read: %d bytes, %v", len(got), err)
-		}
-		disk.SetLimit(0)
-		b.put("t", 2, 3)
-		if err := b.ledgers["t"].check(l, true); err != nil {
-			t.Error(err)
-		}
-		b.reopen()
-		if err := b.ledgers["t"].check(b.must("t"), true); err != nil {
-			t.Error(err)
-		}
-		if err := b.s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // The rules of appends that need the log's state.
 func TestAppendRefusals(t *testing.T) {
 	inStore(t, func(t *testing.T, b *rig) {

@@ -164,6 +164,11 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 	if err != nil {
 		return false, g.reading(err)
 	}
+	if h.BaseOffset >= c.Offsets.End {
+		// The CRC does not cover the base offset. To find nothing here would have the reader
+		// ask again for ever.
+		return false, &brokenAt{g, pos, brokenHeader, fmt.Errorf("base offset %d is not below the log's end %d", h.BaseOffset, c.Offsets.End)}
+	}
 	if h.BaseOffset >= limit {
 		return true, nil
 	}

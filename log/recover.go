@@ -215,6 +215,11 @@ func (r *loading) startOver() error {
 			return err
 		}
 	}
+	// They must not come back: the recovery point will be at the start, and what is in them
+	// would be damage below it.
+	if err := r.s.syncDir(l.path()); err != nil {
+		return err
+	}
 	r.segments = nil
 	l.producers = newProducers()
 	l.setDamagesLocked(nil)

@@ -152,6 +152,9 @@ func (s *Store) setAsideIfUnknown(p place) error {
 	if err != nil && !missing(err) && !errors.Is(err, errDoubt) {
 		return err
 	}
+	if err != nil && s.wasWhole(p, partitionDir(s.dir, p)) {
+		return fmt.Errorf("%w: %s in the directory of %s is damaged, and whose it is cannot be told: %w; put the right one back, or remove the directory", ErrStorage, metadataFile, p, err)
+	}
 	s.slog.Warn("a directory that belongs to no topic is set aside", "log", p.String(), "topic id", formatID(id))
 	_, err = s.retire(p, strayDirSuffix, 0)
 	return err

@@ -3,9 +3,11 @@ package log
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -26,9 +28,12 @@ type rig struct {
 	lg    *slog.Logger
 	// cleaner compacts; the zero value does not
 	cleaner CleanerConfig
+	known   func(id [16]byte) bool // Options.Known
+	whole   bool                   // Options.SyncFS
 
 	mu      sync.Mutex
-	ledgers map[string]*ledger
+	ledgers map[string]*ledger // the newest of each topic
+	lastID  byte
 }
 
 // ledger is what was asked of one log and what was answered.
@@ -40,12 +45,20 @@ type ledger struct {
 	durable int64 // end of what a commit has confirmed
 	start   int64 // confirmed by DeleteBefore
 	gone    bool  // removal was asked for
+	removed bool  // and confirmed
+	compact bool  // cleanup.policy=compact
+	pinned  bool  // Config.Irreplaceable: never removed
+	// refused are batches whose append failed. Their bytes were taken back, and may return
+	// after a crash where nothing durable follows.
+	refused []entry
+	found   []entry // what the last check saw, and what is below the log's start
 }
 
 // entry is one batch as it was to be stored, from the moment the append began.
 type entry struct {
 	first, last int64
 	bytes       []byte
+	optional    bool // a compaction may have dropped it
 }
 
 func testID(n byte) (id [16]byte) {
@@ -68,18 +81,14 @@ func newRig(t testing.TB, fs vfs.FS) *rig {
 }
 
 func (b *rig) options() Options {
-	var n uint64
-	var mu sync.Mutex
 	return Options{
 		NewID: func() (id [16]byte) {
-			mu.Lock()
-			defer mu.Unlock()
-			n++
-			binary.BigEndian.PutUint64(id[:], n)
+			// A disk may have names from an earlier start.
+			binary.BigEndian.PutUint64(id[:], rand.Uint64())
 			return id
 		},
-		Random: func() int64 { return 0 }, SyncFS: false, OpenFiles: 4,
-		Log: b.lg, Cleaner: b.cleaner,
+		Random: func() int64 { return 0 }, SyncFS: b.whole, OpenFiles: 4,
+		Log: b.lg, Cleaner: b.cleaner, Known: b.known,
 		RetentionCheck: b.every, Checkpoint: b.every / 2, StartCheckpoint: b.every / 2,
 		ProducerExpiration: 24 * time.Hour, ProducerExpirationCheck: time.Hour,
 	}
@@ -111,17 +120,35 @@ func (b *rig) ledger(topic string) *ledger {
 	defer b.mu.Unlock()
 	g := b.ledgers[topic]
 	if g == nil {
-		g = &ledger{topic: topic, id: testID(byte(len(b.ledgers) + 1))}
-		b.ledgers[topic] = g
+		g = b.renewLocked(topic)
 	}
 	return g
 }
 
-func (b *rig) log(topic string) (*Log, error) {
-	if b.d != nil {
-		return b.d.Open(topic, 0, b.ledger(topic).id, b.c)
+// renewLocked begins the book of a topic, or that of the next topic of the name. The
+// caller holds b.mu.
+func (b *rig) renewLocked(topic string) *ledger {
+	b.lastID++
+	g := &ledger{topic: topic, id: testID(b.lastID)}
+	b.ledgers[topic] = g
+	return g
+}
+
+// config is the settings of a topic.
+func (g *ledger) config(c Config) Config {
+	if g.compact {
+		c.Compact, c.Delete = true, false
 	}
-	return b.s.Open(topic, 0, b.ledger(topic).id, b.c)
+	c.Irreplaceable = g.pinned
+	return c
+}
+
+func (b *rig) log(topic string) (*Log, error) {
+	g := b.ledger(topic)
+	if b.d != nil {
+		return b.d.Open(topic, 0, g.id, g.config(b.c))
+	}
+	return b.s.Open(topic, 0, g.id, g.config(b.c))
 }
 
 // data is one batch of n records, 40 to 80 bytes each, that tell where they belong.
@@ -154,7 +181,7 @@ func (b *rig) append(topic string, raw []byte, o AppendOptions) (Appended, error
 		kept := bytes.Clone(rest[:h.Size()])
 		batch.SetBaseOffset(kept, end)
 		batch.SetLeaderEpoch(kept, o.LeaderEpoch)
-		planned = append(planned, entry{end, end + int64(h.LastOffsetDelta), kept})
+		planned = append(planned, entry{first: end, last: end + int64(h.LastOffsetDelta), bytes: kept})
 		end += int64(h.LastOffsetDelta) + 1
 		rest = rest[h.Size():]
 	}
@@ -164,7 +191,11 @@ func (b *rig) append(topic string, raw []byte, o AppendOptions) (Appended, error
 	done, err := l.Append(time.Now(), bytes.Clone(raw), o)
 	if err != nil || done.Duplicate {
 		b.mu.Lock()
-		g.entries = g.entries[:len(g.entries)-len(planned)]
+		n := len(g.entries) - len(planned)
+		g.entries = g.entries[:n:n] // whoever holds a promise keeps what he saw
+		if err != nil {
+			g.refused = append(slices.Clip(g.refused), planned...)
+		}
 		b.mu.Unlock()
 		return done, err
 	}
@@ -205,10 +236,14 @@ func (b *rig) remove(topic string) error {
 	b.mu.Lock()
 	g.gone = true
 	b.mu.Unlock()
-	return b.s.Remove(topic, 0, g.id)
+	err := b.s.Remove(topic, 0, g.id)
+	b.mu.Lock()
+	g.removed = err == nil
+	b.mu.Unlock()
+	return err
 }
 
-// promise is a ledger at one moment.
+// promises are the ledgers at one moment.
 func (b *rig) promises() []ledger {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -216,11 +251,15 @@ func (b *rig) promises() []ledger {
 	for _, topic := range slices.Sorted(maps.Keys(b.ledgers)) {
 		g := b.ledgers[topic]
 		c := *g
-		c.entries = append([]entry(nil), g.entries...)
+		c.entries = slices.Clip(g.entries)
 		all = append(all, c)
 	}
 	return all
 }
+
+// errNothing is a hole at the end of a log, which only a compacted one may have: after a
+// crash a segment that had not been synced may be empty, and the next one begin after it.
+var errNothing = errors.New("nothing")
 
 // readAll reads a log from an offset to its end through Read.
 func readAll(l *Log, from int64, upTo Mark) ([]byte, error) {
@@ -232,7 +271,7 @@ func readAll(l *Log, from int64, upTo Mark) ([]byte, error) {
 		}
 		if c.Bytes == 0 {
 			c.Release()
-			return all, fmt.Errorf("nothing at offset %d below %d", from, l.Offsets().at(upTo))
+			return all, fmt.Errorf("%w at offset %d below %d", errNothing, from, l.Offsets().at(upTo))
 		}
 		for _, r := range c.Runs {
 			b := make([]byte, r.Len)
@@ -270,42 +309,88 @@ func (g *ledger) check(l *Log, killed bool) error {
 	if o.End < least {
 		return fmt.Errorf("ends at %d, %d was promised", o.End, least)
 	}
-	if o.Start < g.start || o.Start > o.End {
+	anew := o.End == 0 && g.durable == 0 // its directory was never durable
+	if o.Start < g.start && !anew || o.Start > o.End {
 		return fmt.Errorf("starts at %d, %d was promised; it ends at %d", o.Start, g.start, o.End)
 	}
-	var want []byte
-	ps, end := newProducers(), int64(0)
-	for _, e := range g.entries {
-		if e.first >= o.End {
-			break
-		}
-		end = e.last + 1
+	got, err := readAll(l, o.Start, End)
+	if err != nil && !(g.compact && errors.Is(err, errNothing)) {
+		return err
+	}
+	found, rest, end, err := g.match(got, o, least)
+	if err != nil {
+		return fmt.Errorf("%d to %d: %w", o.Start, o.End, err)
+	}
+	g.found = found
+	if o.End > o.Start && end != o.End {
+		return fmt.Errorf("ends at %d, in the middle of a batch that ends at %d", o.End, end)
+	}
+	ps := newProducers()
+	for _, e := range found {
 		h, err := batch.Parse(e.bytes)
 		if err != nil {
 			return err
 		}
-		if h.HasProducer() {
-			m, err := markerOf(&h, e.bytes)
-			if err != nil {
-				return err
-			}
-			ps.apply(&h, m)
+		if epoch := l.EpochOf(max(e.first, o.Start)); e.last >= o.Start && epoch != h.LeaderEpoch {
+			return fmt.Errorf("offset %d is of leader epoch %d, want %d", e.first, epoch, h.LeaderEpoch)
 		}
-		if e.last >= o.Start {
-			want = append(want, e.bytes...)
+		if !h.HasProducer() {
+			continue
 		}
+		m, err := markerOf(&h, e.bytes)
+		if err != nil {
+			return err
+		}
+		ps.apply(&h, m)
 	}
-	if o.End > o.Start && end != o.End {
-		return fmt.Errorf("ends at %d, in the middle of a batch that ends at %d", o.End, end)
-	}
-	got, err := readAll(l, o.Start, End)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(got, want) {
-		return fmt.Errorf("%d to %d: read %d bytes, want %d, or others", o.Start, o.End, len(got), len(want))
+	if rest > 0 {
+		return fmt.Errorf("%d to %d: %d bytes more than there should be", o.Start, o.End, rest)
 	}
 	return g.checkProducers(l, ps, o)
+}
+
+// match goes along the bytes that were read and the entries that should be there up
+// to the log's end, of which those below least were promised. It gives the entries that are
+// there, the bytes that are left, and the end of the last entry.
+func (g *ledger) match(got []byte, o Offsets, least int64) (found []entry, rest int, end int64, err error) {
+	for _, e := range g.entries {
+		if e.first >= o.End {
+			break
+		}
+		switch lost := e.first >= least; {
+		case e.last < o.Start:
+			found = append(found, e)
+		case bytes.HasPrefix(got, e.bytes):
+			found, got = append(found, e), got[len(e.bytes):]
+		case lost && g.wasRefused(got, e.first):
+			found, got, end = g.matchRefused(found, got, end)
+			return found, len(got), end, nil
+		case e.optional, lost && (g.compact || o.Start == o.End):
+			// Records that were not durable may be gone while a deletion of some of them is
+			// not: the log begins anew where that ended.
+		default:
+			return nil, 0, 0, fmt.Errorf("the batch %d to %d is missing or another: %d bytes are left", e.first, e.last, len(got))
+		}
+		end = e.last + 1
+	}
+	found, got, end = g.matchRefused(found, got, end)
+	return found, len(got), end, nil
+}
+
+func (g *ledger) wasRefused(got []byte, first int64) bool {
+	return slices.ContainsFunc(g.refused, func(e entry) bool { return e.first == first && bytes.HasPrefix(got, e.bytes) })
+}
+
+// matchRefused goes on with batches whose append failed.
+func (g *ledger) matchRefused(found []entry, got []byte, end int64) ([]entry, []byte, int64) {
+	for {
+		i := slices.IndexFunc(g.refused, func(e entry) bool { return e.first == end && bytes.HasPrefix(got, e.bytes) })
+		if i < 0 {
+			return found, got, end
+		}
+		e := g.refused[i]
+		found, got, end = append(found, e), got[len(e.bytes):], e.last+1
+	}
 }
 
 // checkProducers compares what a log knows of its producers with what its batches say.

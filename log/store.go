@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -73,7 +74,8 @@ type Store struct {
 	once    sync.Once
 
 	clean       bool
-	suspect     bool // an earlier sync failed, and no clean stop followed
+	unloaded    atomic.Bool // a log could not be opened, and may be half recovered
+	suspect     bool        // an earlier sync failed, and no clean stop followed
 	brokerEpoch atomic.Int64
 
 	saving chan struct{} // whoever holds its one token writes checkpoints
@@ -140,19 +142,24 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// makeDir makes a directory and those above it, and their names durable.
+// makeDir makes a directory and those above it, and their names durable. One that is
+// there but holds no checkpoint may be what a start left that ended before the names
+// were durable, so that is done again: else a power cut takes the whole directory,
+// however well its files are synced.
 func makeDir(fsys vfs.FS, dir string) error {
-	above := filepath.Dir(dir)
-	if _, err := fsys.Stat(dir); !missing(err) || above == dir {
-		return err
-	}
-	if err := makeDir(fsys, above); err != nil {
+	if _, err := fsys.Stat(filepath.Join(dir, recoveryPointFile)); !missing(err) {
 		return err
 	}
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return fsys.SyncDir(above)
+	for above := filepath.Dir(dir); above != dir; dir, above = above, filepath.Dir(above) {
+		// What may not be read here was not made here.
+		if err := fsys.SyncDir(above); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 // begin reads what the last process left and takes its marker away.
@@ -277,6 +284,9 @@ func (s *Store) Open(topic string, partition int32, id [16]byte, c Config) (*Log
 		}
 	}
 	l, err := s.load(p, id, c)
+	if err != nil {
+		s.unloaded.Store(true)
+	}
 	s.mu.Lock()
 	if err == nil && s.closed {
 		err = ErrClosed
@@ -370,9 +380,7 @@ func (s *Store) save(files ...string) error {
 		if err != nil {
 			return s.unsaved(err)
 		}
-		if c.file == recoveryPointFile {
-			s.settlePoints(*c.offsets)
-		}
+		s.settled(c.file, *c.offsets)
 	}
 	if len(files) == len(now.each()) {
 		s.mu.Lock()
@@ -384,11 +392,18 @@ func (s *Store) save(files ...string) error {
 	return nil
 }
 
-// settlePoints takes over that recovery points are on disk.
-func (s *Store) settlePoints(saved map[place]int64) {
+// settled takes over that a checkpoint is on disk.
+func (s *Store) settled(file string, saved map[place]int64) {
+	if file != recoveryPointFile && file != logStartFile {
+		return
+	}
 	for _, l := range s.open() {
 		l.mu.Lock()
-		l.pointSaved = max(l.pointSaved, saved[l.at])
+		if file == recoveryPointFile {
+			l.pointSaved = max(l.pointSaved, saved[l.at])
+		} else {
+			l.startSaved = max(l.startSaved, saved[l.at])
+		}
 		l.mu.Unlock()
 	}
 }
@@ -495,13 +510,17 @@ func (s *Store) Close() error {
 			g.close()
 		}
 	}
-	return errors.Join(err, s.lock.Close())
+	unlocked := s.lock.Close()
+	if s.Err() != nil {
+		unlocked = nil // of a directory that is out of service nothing more is expected
+	}
+	return errors.Join(err, unlocked)
 }
 
-// allOpened tells whether all logs in the directory were opened, after a stop that was not clean
-// (LogManager.loadLogsCompletedFlags).
+// allOpened tells whether all logs in the directory were opened, where a start left something to
+// be recovered (LogManager.loadLogsCompletedFlags).
 func (s *Store) allOpened() (bool, error) {
-	if s.clean {
+	if s.clean && !s.suspect && !s.unloaded.Load() {
 		return true, nil
 	}
 	entries, err := s.fs.ReadDir(s.dir)
@@ -541,10 +560,15 @@ func (s *Store) finishAll(all []*Log) error {
 	if err := s.saveAll(); err != nil {
 		return err
 	}
-	if whole, err := s.allOpened(); err != nil || !whole {
-		return err // what was never opened was never recovered
+	whole, err := s.allOpened()
+	if err != nil {
+		return err
 	}
-	if s.suspect {
+	if !whole { // what the last crash, or a failed sync, left in the others is still to be looked at
+		s.slog.Warn("not all logs of the data directory were opened; the next start recovers it", "dir", s.dir)
+		return nil
+	}
+	if s.suspect { // everything was written again, and synced
 		if err := s.fs.Remove(filepath.Join(s.dir, syncFailedFile)); err != nil {
 			return fmt.Errorf("remove %s: %w", syncFailedFile, err)
 		}

@@ -60,12 +60,20 @@ func (t *leftovers) settle(s *Store, dir string, names []string) error {
 	if err != nil {
 		return err
 	}
+	// The process before may have been killed before their names were durable.
+	if err := s.syncDir(dir); err != nil {
+		return err
+	}
 	for _, name := range names {
 		if offset := leadingOffset(name); offset >= from && offset < to && !strings.HasSuffix(name, swapSuffix) {
 			if err := s.fs.Remove(filepath.Join(dir, name)); err != nil && !missing(err) {
 				return worldly("remove what was compacted", err)
 			}
 		}
+	}
+	// What was removed must not come back beside what stands for it.
+	if err := s.syncDir(dir); err != nil {
+		return err
 	}
 	for _, name := range t.swap {
 		if err := s.fs.Rename(filepath.Join(dir, name), filepath.Join(dir, strings.TrimSuffix(name, swapSuffix))); err != nil {

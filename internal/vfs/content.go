@@ -14,8 +14,8 @@ type content struct {
 	own   *owner
 }
 
-// page is pageBytes bytes, or nil for zeros. A content may write to it only if it
-// is the owner.
+// page is up to pageBytes bytes, zeros beyond them. A content may write to it only
+// if it is the owner.
 type page struct {
 	b   []byte
 	own *owner
@@ -42,11 +42,11 @@ func (c *content) readAt(b []byte, off int64) int {
 	for n := 0; n < len(b); {
 		i, at := (off+int64(n))/pageBytes, (off+int64(n))%pageBytes
 		part := b[n:min(len(b), n+int(pageBytes-at))]
-		if i < int64(len(c.pages)) && c.pages[i].b != nil {
-			copy(part, c.pages[i].b[at:])
-		} else {
-			clear(part)
+		have := 0
+		if i < int64(len(c.pages)) && at < int64(len(c.pages[i].b)) {
+			have = copy(part, c.pages[i].b[at:])
 		}
+		clear(part[have:])
 		n += len(part)
 	}
 	return len(b)
@@ -60,7 +60,8 @@ func (c *content) writeAt(b []byte, off int64) {
 	c.size = max(c.size, off+int64(len(b)))
 	for n := 0; n < len(b); {
 		i, at := (off+int64(n))/pageBytes, (off+int64(n))%pageBytes
-		n += copy(c.writable(i)[at:], b[n:])
+		end := min(int64(pageBytes), at+int64(len(b)-n))
+		n += copy(c.writable(i, end)[at:end], b[n:])
 	}
 }
 
@@ -72,15 +73,16 @@ func (c *content) setSize(size int64) {
 			clear(c.pages[keep:])
 			c.pages = c.pages[:keep]
 		}
-		if at := size % pageBytes; at > 0 && keep <= int64(len(c.pages)) && c.pages[keep-1].b != nil {
-			clear(c.writable(keep - 1)[at:])
+		if at := size % pageBytes; at > 0 && keep <= int64(len(c.pages)) && int64(len(c.pages[keep-1].b)) > at {
+			clear(c.writable(keep-1, at)[at:])
 		}
 	}
 	c.size = size
 }
 
-// writable returns page i, copied first if it is shared.
-func (c *content) writable(i int64) []byte {
+// writable returns page i with at least n bytes, copied first if it is shared. Most
+// files of a test are small, and so are their pages.
+func (c *content) writable(i, n int64) []byte {
 	for int64(len(c.pages)) <= i {
 		c.pages = append(c.pages, page{})
 	}
@@ -88,10 +90,16 @@ func (c *content) writable(i int64) []byte {
 		c.own = new(owner)
 	}
 	p := &c.pages[i]
-	if p.b == nil || p.own != c.own {
-		b := make([]byte, pageBytes)
-		copy(b, p.b)
-		*p = page{b, c.own}
+	have := int64(len(p.b))
+	if have >= n && p.own == c.own && have > 0 {
+		return p.b
 	}
+	size := max(have, sectorBytes)
+	for size < n {
+		size = min(2*size, pageBytes)
+	}
+	b := make([]byte, size)
+	copy(b, p.b)
+	*p = page{b, c.own}
 	return p.b
 }

@@ -26,6 +26,10 @@ func (c *Crash) OnOp(look func(Op)) {
 	c.stop.look.Store(&look)
 }
 
+// Trace has the operations that OnOp sees tell where they come from, Op.Site.
+// helper names the functions that stand for their caller, as Site.Func does.
+func (c *Crash) Trace(helper func(function string) bool) { c.stop.trace.set(helper) }
+
 // Ops returns how many operations have changed something.
 func (c *Crash) Ops() int { return int(c.stop.count.Load()) }
 
@@ -89,10 +93,7 @@ func (c *Crash) Crash(mode Mode, seed uint64) *Crash {
 	w.rng = rand.New(rand.NewPCG(seed, uint64(mode)))
 	w.to.limit.Store(c.limit.Load())
 	if mode == Kill {
-		w.to.root = w.duplicate(c.root)
-		for _, op := range c.changes {
-			w.to.changes = append(w.to.changes, w.duplicateOp(op))
-		}
+		w.duplicateAll()
 	} else {
 		w.names = w.chooseNames()
 		w.to.root = w.salvage(c.root)
@@ -100,10 +101,24 @@ func (c *Crash) Crash(mode Mode, seed uint64) *Crash {
 	return &Crash{w.to}
 }
 
+// Moment returns a copy of c at this moment: Crash gives of it what it would have
+// given of c, and calls that are under way stay so. It costs as much as one crash
+// and shares all bytes, so a test can take a moment at each operation and look at
+// what the modes make of it afterwards, elsewhere.
+func (c *Crash) Moment() *Crash {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := &wreck{from: c.tree, to: newTree(true), mode: Kill, whole: true, copies: map[*inode]*inode{}}
+	w.to.limit.Store(c.limit.Load())
+	w.duplicateAll()
+	return &Crash{w.to}
+}
+
 // wreck builds the file system after a crash.
 type wreck struct {
 	from, to *tree
 	mode     Mode
+	whole    bool // Moment: nothing is cut, and what is under way stays so
 	seed     uint64
 	rng      *rand.Rand
 	names    map[*inode]map[string]*inode // the surviving names where neither stable nor entries
@@ -268,6 +283,14 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
+// duplicateAll copies everything, with what is not durable.
+func (w *wreck) duplicateAll() {
+	w.to.root = w.duplicate(w.from.root)
+	for _, op := range w.from.changes {
+		w.to.changes = append(w.to.changes, w.duplicateOp(op))
+	}
+}
+
 // duplicate copies n as a killed process leaves it.
 func (w *wreck) duplicate(n *inode) *inode {
 	if n == nil {
@@ -316,6 +339,16 @@ func (w *wreck) duplicateOp(op nameOp) nameOp {
 // that were under way.
 func (w *wreck) duplicateBytes(c, n *inode) {
 	underway := func(op *fileOp) bool { return !op.done.Load() }
+	if w.whole {
+		c.data = n.data.clone()
+		for _, op := range n.pending {
+			if underway(op) {
+				op = &fileOp{off: op.off, data: op.data, size: op.size} // the other one ends some time
+			}
+			c.pending = append(c.pending, op)
+		}
+		return
+	}
 	if w.seed == 0 || n.dropped || !slices.ContainsFunc(n.pending, underway) {
 		c.data = n.data.clone()
 		c.pending = slices.Clone(n.pending)

@@ -3,6 +3,8 @@ package vfs
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
 	"os"
 	"path"
 	"strconv"
@@ -472,5 +474,88 @@ func BenchmarkCrashPoint(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c.Crash(Torn, uint64(b.N))
+	}
+}
+
+// What Crash makes of a moment is what it would have made at that moment, whatever
+// happens to the disk in between.
+func TestMomentStays(t *testing.T) {
+	seed := maphash.MakeSeed()
+	c := newDisk(t)
+	play(t, c, "write a 0 one\nsync a\nsyncdir .\nwrite a 3 two\nwrite b 0 new\nrename a c")
+	m := c.Moment()
+	want := map[Mode]uint64{}
+	for _, mode := range []Mode{LoseUnsynced, KeepAll, LoseNames, LoseBytes, ZeroTail, Kill} {
+		want[mode] = c.Crash(mode, 0).Fingerprint(seed)
+	}
+	play(t, c, "write b 0 other\nrm c\nsyncfs")
+	for mode, print := range want {
+		if m.Crash(mode, 0).Fingerprint(seed) != print {
+			t.Errorf("%v: %s", mode, state(t, m.Crash(mode, 0)))
+		}
+	}
+	if want[LoseUnsynced] == want[KeepAll] || want[KeepAll] != want[Kill] {
+		t.Errorf("fingerprints %v", want)
+	}
+}
+
+// A write under way when the moment was taken may be cut short by the kill, also when
+// it has ended since.
+func TestMomentOfAWriteUnderWay(t *testing.T) {
+	c := newDisk(t)
+	var m *Crash
+	c.OnOp(func(op Op) {
+		if op.Kind == OpWrite {
+			m = c.Moment()
+		}
+	})
+	play(t, c, "write a 0 "+strings.Repeat("x", 2000))
+	sizes := map[int]bool{}
+	for seed := uint64(1); seed < 30; seed++ {
+		sizes[len(state(t, m.Crash(Kill, seed)))] = true
+	}
+	if len(sizes) < 3 {
+		t.Errorf("a kill left only %v", sizes)
+	}
+}
+
+// Damage does what it says, of each kind.
+func TestDamage(t *testing.T) {
+	kinds := map[string]int{}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 200 {
+		c := newDisk(t)
+		play(t, c, "write a 0 "+strings.Repeat("x", 1500)+"\nwrite e 0 "+strings.Repeat("y", 600))
+		before := state(t, c)
+		what, err := Damage(c, "/d/a", rng)
+		ok(t, err)
+		kind, _, _ := strings.Cut(what, ":")
+		kinds[kind]++
+		if state(t, c) == before {
+			t.Errorf("%s changed nothing", what)
+		}
+	}
+	if len(kinds) != 4 || kinds["flip"] < kinds["zero"] {
+		t.Errorf("kinds %v", kinds)
+	}
+	names, err := Files(newDisk(t), "/")
+	if err != nil || len(names) != 0 {
+		t.Errorf("files of an empty disk: %v, %v", names, err)
+	}
+}
+
+// An operation tells the first place outside of this package and of the helpers.
+func TestSite(t *testing.T) {
+	var tr tracer
+	if s := tr.site(); s != (Site{}) {
+		t.Errorf("not asked for: %v", s)
+	}
+	tr.set(func(f string) bool { return f == "testing.tRunner" })
+	if s := tr.site(); s.Func != "runtime.goexit" {
+		t.Errorf("with the test's runner as a helper: %v", s)
+	}
+	tr.set(func(string) bool { return false })
+	if s := tr.site(); s.Func != "testing.tRunner" || !strings.HasPrefix(s.String(), "testing.go:") {
+		t.Errorf("outside of the package: %v", s)
 	}
 }

@@ -59,6 +59,7 @@ func (r *Rule) matchesName(name string) bool {
 // Fault wraps a file system, writes down all calls and makes some go wrong.
 type Fault struct {
 	inner FS
+	trace tracer
 
 	mu    sync.Mutex
 	rules []*script
@@ -88,6 +89,10 @@ func (f *Fault) SetRules(rules ...Rule) {
 	}
 }
 
+// Trace has calls from now on tell where they come from, Op.Site. helper names the
+// functions that stand for their caller, as Site.Func does.
+func (f *Fault) Trace(helper func(function string) bool) { f.trace.set(helper) }
+
 // Calls returns every call so far, in order. Calls()[i].Call is i+1.
 func (f *Fault) Calls() []Op {
 	f.mu.Lock()
@@ -98,6 +103,7 @@ func (f *Fault) Calls() []Op {
 // begin writes the call down and returns the rule for it, an empty one if it
 // shall go well.
 func (f *Fault) begin(op Op) Rule {
+	op.Site = f.trace.site()
 	r := f.choose(&op)
 	if r.Delay > 0 {
 		time.Sleep(r.Delay)
@@ -217,7 +223,27 @@ func (f *Fault) sync(op Op, of any, call func() error) error {
 }
 
 func (f *Fault) Lock(name string) (io.Closer, error) {
-	return value(f, Op{Kind: OpLock, Name: name}, func() (io.Closer, error) { return f.inner.Lock(name) })
+	l, err := value(f, Op{Kind: OpLock, Name: name}, func() (io.Closer, error) { return f.inner.Lock(name) })
+	if err != nil {
+		return nil, err
+	}
+	return &faultLock{l, f, name}, nil
+}
+
+// faultLock is a lock whose Close is seen.
+type faultLock struct {
+	inner io.Closer
+	f     *Fault
+	name  string
+}
+
+// Close always gives the lock up, like faultFile's.
+func (l *faultLock) Close() error {
+	r := l.f.begin(Op{Kind: OpClose, Name: l.name})
+	if err := l.inner.Close(); err != nil {
+		return err
+	}
+	return failed("close", l.name, r.Err)
 }
 
 func (f *Fault) Usage(name string) (Usage, error) {

@@ -15,6 +15,7 @@ type gate struct {
 	last    atomic.Int64 // count at which to stop; 0 = never
 	crashed atomic.Bool
 	look    atomic.Pointer[func(Op)]
+	trace   tracer
 }
 
 func (g *gate) enter() error {
@@ -32,6 +33,7 @@ func (g *gate) leave(op Op) {
 		g.crashed.Store(true)
 	}
 	if look := g.look.Load(); look != nil {
+		op.Site = g.trace.site()
 		(*look)(op)
 	}
 }

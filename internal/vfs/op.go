@@ -46,6 +46,7 @@ type Op struct {
 	Off  int64  // OpRead, OpWrite, OpPreallocate: offset; OpTruncate: size
 	Len  int    // OpRead, OpWrite, OpPreallocate: bytes asked for
 	Call int    // position in the order of calls, from 1; assigned by Fault and Crash
+	Site Site   // where in the code the call was made, if asked for (Trace)
 }
 
 // String describes the call in one line.
