@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/rotpeter/rotpeter/log/batch"
 )
@@ -14,6 +15,11 @@ import (
 // syncStretch is how much of a compacted segment is written before it is synced: one
 // sync of a whole segment would hold up the syncs that producers wait for.
 const syncStretch = 8 << 20
+
+// breathBytes is after how much work the cleaner stands aside for a moment: it would
+// otherwise keep a processor from those who wait for an answer for as long as the scheduler
+// lets it, ten milliseconds.
+const breathBytes = 256 << 10
 
 // cleaning is one run of the cleaner over one log (Cleaner.doClean).
 type cleaning struct {
@@ -30,6 +36,7 @@ type cleaning struct {
 	encoder batch.Encoder
 
 	bytesRead, bytesWritten int64
+	worked                  int64 // bytes since the cleaner stood aside
 	read, kept              int64 // records
 }
 
@@ -377,6 +384,10 @@ func (r *segmentReader) next() (h batch.Header, b []byte, err error) {
 	}
 	n := h.Size()
 	r.w.bytesRead += int64(n)
+	if r.w.worked += int64(n); r.w.worked >= breathBytes {
+		r.w.worked = 0
+		time.Sleep(time.Millisecond)
+	}
 	if err := r.w.c.take(n, r.w.config); err != nil {
 		return h, nil, err
 	}
