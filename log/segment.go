@@ -400,35 +400,6 @@ func (g *segment) rebuildActive(why error) (*memIndex, error) {
 	return m, nil
 }
 
-// abortedTxns gives the transaction index; most segments have none.
-func (g *segment) abortedTxns() (*growing[abortedTxn], error) {
-	if a := g.aborted.Load(); a != nil {
-		return a, nil
-	}
-	g.load.Lock()
-	defer g.load.Unlock()
-	if a := g.aborted.Load(); a != nil {
-		return a, nil
-	}
-	a := new(growing[abortedTxn])
-	b, err := readFile(g.l.store.fs, g.path(txnIndexSuffix), maxIndexBytes)
-	if err := g.current(); err != nil {
-		return nil, err
-	}
-	if err != nil && !missing(err) {
-		return nil, g.failed("read transaction index", err)
-	}
-	entries, err := parseAborted(b, g.base)
-	if err != nil {
-		return nil, g.failed("read transaction index", err)
-	}
-	for _, e := range entries {
-		a.add(e)
-	}
-	g.aborted.Store(a)
-	return a, nil
-}
-
 // failed wraps a failure about this segment. One that was deleted meanwhile is out
 // of range and not broken.
 func (g *segment) failed(what string, err error) error {

@@ -2,7 +2,11 @@ package log
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+
+	"github.com/rotpeter/rotpeter/log/batch"
 )
 
 // abortedBytes is the size of a transaction index entry (AbortedTxn): version i16,
@@ -67,4 +71,187 @@ func collectAborted(dst []AbortedTxn, entries []abortedTxn, from, upper int64) (
 		}
 	}
 	return dst, false
+}
+
+// abortedTxns gives the transaction index; most segments have none. One that is damaged is
+// made again from the batches.
+func (g *segment) abortedTxns() (*growing[abortedTxn], error) {
+	if a := g.aborted.Load(); a != nil {
+		return a, nil
+	}
+	entries, err := g.readAborted()
+	again := errors.Is(err, errDoubt)
+	if again {
+		entries, err = g.remakeAborted(err)
+	}
+	if err != nil {
+		return nil, g.failed("read transaction index", err)
+	}
+	fresh := new(growing[abortedTxn])
+	for _, e := range entries {
+		fresh.add(e)
+	}
+	if !g.aborted.CompareAndSwap(nil, fresh) {
+		return g.aborted.Load(), nil
+	}
+	if again {
+		return fresh, g.rewriteAborted(len(entries))
+	}
+	return fresh, nil
+}
+
+// readAborted reads the transaction index and holds it against the batches that it
+// speaks of: nothing else protects it, and a wrong entry would hide records from
+// read_committed readers, or show them aborted ones. Error: errDoubt, or the disk's.
+func (g *segment) readAborted() ([]abortedTxn, error) {
+	b, err := readFile(g.l.store.fs, g.path(txnIndexSuffix), maxIndexBytes)
+	if err := g.current(); err != nil {
+		return nil, err
+	}
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := parseAborted(b, g.base)
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	f, err := g.open()
+	if err != nil {
+		return nil, err
+	}
+	defer f.release()
+	w := g.l.store.windows.Get().(*window)
+	defer g.l.store.windows.Put(w)
+	for i := range entries {
+		if err := checkStable(entries, i); err != nil {
+			return nil, err
+		}
+		if err := g.checkAborted(f, &entries[i], w[:]); err != nil {
+			return nil, err
+		}
+	}
+	return entries, nil
+}
+
+// checkStable holds an entry's last stable offset, which ends a search, against what is
+// known of it: no transaction was open before it when this one had ended.
+func checkStable(entries []abortedTxn, i int) error {
+	e := &entries[i]
+	ok := e.stable >= 0 && e.stable <= e.lastOffset+1
+	for j := i + 1; ok && j < len(entries); j++ {
+		ok = entries[j].firstOffset >= min(e.stable, e.lastOffset)
+	}
+	if !ok {
+		return fmt.Errorf("%w: the last stable offset after %d cannot have been %d", errDoubt, e.lastOffset, e.stable)
+	}
+	return nil
+}
+
+// checkAborted looks for the marker that ended a transaction, and for its first batch
+// where that is in this segment and compaction cannot have removed it. What lies in
+// damage is not judged.
+func (g *segment) checkAborted(f io.ReaderAt, e *abortedTxn, buf []byte) error {
+	h, pos, err := g.find(f, e.lastOffset, g.size.Load(), buf)
+	var bad *brokenAt
+	switch {
+	case errors.As(err, &bad):
+		return nil
+	case err != nil && err != io.EOF:
+		return err
+	case len(g.holes()) > 0:
+		return nil
+	}
+	if err == nil {
+		var m *marker
+		m, err = readMarker(f, &h, pos)
+		if err != nil && !errors.Is(err, errTorn) {
+			return err
+		}
+		if err == nil && (m == nil || m.commit || h.BaseOffset != e.lastOffset || h.ProducerID != e.producerID) {
+			err = errors.New("there is another batch")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the transaction of producer %d that begins at offset %d has no abort marker at %d: %w", errDoubt, e.producerID, e.firstOffset, e.lastOffset, err)
+	}
+	if e.firstOffset < g.base {
+		return g.checkOpenAtBase(e)
+	}
+	if g.l.config.Load().Compact || g.base < g.l.compactedTo() {
+		return nil
+	}
+	h, _, err = g.find(f, e.firstOffset, g.size.Load(), buf)
+	if err == nil && (h.BaseOffset != e.firstOffset || h.ProducerID != e.producerID || !h.Transactional() || h.Control()) {
+		return fmt.Errorf("%w: the aborted transaction of producer %d does not begin at offset %d", errDoubt, e.producerID, e.firstOffset)
+	}
+	if errors.As(err, &bad) || err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// checkOpenAtBase asks the producer snapshot at the segment's base whether the transaction
+// was open there.
+func (g *segment) checkOpenAtBase(e *abortedTxn) error {
+	ps := g.l.producersAt(g.base)
+	if ps == nil && e.firstOffset >= 0 {
+		return nil
+	}
+	if ps != nil {
+		if p := ps.byID[e.producerID]; p != nil && p.txnFirst == e.firstOffset {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: no transaction of producer %d was open from offset %d on at the segment's base %d", errDoubt, e.producerID, e.firstOffset, g.base)
+}
+
+// compactedTo is the offset up to which compaction has left gaps.
+func (l *Log) compactedTo() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cleaned
+}
+
+// remakeAborted replays the segment's transactions. It needs the producers as they were
+// at the segment's base.
+func (g *segment) remakeAborted(why error) ([]abortedTxn, error) {
+	ps := g.l.producersAt(g.base)
+	if ps == nil && (*g.l.segments.Load())[0] != g {
+		return nil, why
+	}
+	if ps == nil {
+		ps = newProducers()
+	}
+	g.l.store.slog.Warn("making the transaction index of a segment again", "log", g.l.place().String(), "segment", g.base, "reason", why)
+	var entries []abortedTxn
+	err := g.each(0, func(f io.ReaderAt, h *batch.Header, pos int64) error {
+		m, err := readMarker(f, h, pos)
+		if errors.Is(err, errTorn) {
+			return nil // it is told of where it is read
+		}
+		if err != nil || !h.HasProducer() {
+			return err
+		}
+		if done := ps.apply(h, m); done != nil && done.aborted {
+			entries = append(entries, ps.abortedBy(done))
+		}
+		return nil
+	})
+	return entries, err
+}
+
+// rewriteAborted has the janitor write the index that was made again.
+func (g *segment) rewriteAborted(entries int) error {
+	if entries == 0 {
+		g.l.removeQuietly(g.path(txnIndexSuffix))
+	}
+	if g == g.l.active() {
+		return nil // it is written when the segment is sealed
+	}
+	why := fmt.Errorf("%w: with the transaction index", errDoubt)
+	_, err := g.rebuild(why)
+	return err
 }
