@@ -44,7 +44,7 @@ func (j *journal) Load(apply func(coordinator.Record) error) error {
 		}
 	}
 	return readBatches(l, from, o.End, func(h *batch.Header, b []byte) error {
-		if err := batch.CheckCRC(h, b); err != nil {
+		if err := batch.CheckStoredCRC(h, b); err != nil {
 			return err
 		}
 		j.count(len(b), h.MaxTimestamp)
@@ -91,7 +91,10 @@ func readSome(l *log.Log, from int64, each func(h *batch.Header, b []byte) error
 			}
 		}
 		for len(b) > 0 {
-			h, err := batch.Parse(b)
+			h, err := batch.Stored(b)
+			if err == nil && h.Size() > len(b) {
+				err = batch.ErrNone
+			}
 			if err != nil {
 				return 0, err
 			}
@@ -106,7 +109,7 @@ func readSome(l *log.Log, from int64, each func(h *batch.Header, b []byte) error
 }
 
 func loadBatch(h *batch.Header, b []byte, from int64, apply func(coordinator.Record) error) error {
-	return batch.Records(b, journalBatchBytes*8, func(r batch.Record) error {
+	return new(batch.Decoder).StoredRecords(h, b, journalBatchBytes*8, func(r batch.Record) error {
 		if h.BaseOffset+int64(r.OffsetDelta) < from {
 			return nil
 		}

@@ -127,23 +127,32 @@ func (l *Log) lockAwake() (*Log, error) {
 
 // split takes apart and checks what this broker built.
 func split(in []incoming, b []byte) ([]incoming, error) {
+	in, err := splitStored(in, b)
+	if err == nil && len(in) == 0 {
+		err = batch.ErrNone
+	}
+	return in, refusal(err)
+}
+
+// splitStored takes apart and checks what a log holds.
+func splitStored(in []incoming, b []byte) ([]incoming, error) {
 	for len(b) > 0 {
-		h, err := batch.Parse(b)
+		h, err := batch.Stored(b)
+		if err == nil && h.Size() > len(b) {
+			err = batch.ErrNone
+		}
 		if err == nil {
-			err = errors.Join(batch.CheckCRC(&h, b), batch.CheckShape(&h))
+			err = errors.Join(batch.CheckStoredCRC(&h, b), batch.CheckShape(&h))
 		}
 		if err != nil {
-			return nil, refusal(err)
+			return nil, err
 		}
 		e := incoming{b: b[:h.Size()], h: h}
 		if e.marker, err = markerOf(&h, e.b); err != nil {
-			return nil, refusal(err)
+			return nil, err
 		}
 		in = append(in, e)
 		b = b[h.Size():]
-	}
-	if len(in) == 0 {
-		return nil, refusal(batch.ErrNone)
 	}
 	return in, nil
 }

@@ -122,7 +122,7 @@ func (w *cleaning) learnBatch(h *batch.Header, b []byte) (full bool, err error) 
 		}
 		w.txns.control(h, m)
 	} else if !w.txns.data(h) {
-		err = w.decoder.Records(b, batch.MaxRecordsBytes, func(r batch.Record) error {
+		err = w.decoder.StoredRecords(h, b, batch.MaxRecordsBytes, func(r batch.Record) error {
 			offset := h.BaseOffset + int64(r.OffsetDelta)
 			if r.Key != nil && offset >= w.d.first && !w.keys.put(r.Key, offset) {
 				return errFull

@@ -57,7 +57,7 @@ func (w *headers) step() (h batch.Header, pos int64, err error) {
 	if err != nil {
 		return h, pos, err
 	}
-	h, err = batch.ParseHeader(b)
+	h, err = batch.Stored(b)
 	if err == nil {
 		err = batch.CheckShape(&h)
 	}
@@ -126,7 +126,7 @@ func (w *headers) follower(next int64) (offset int64, known bool) {
 	if err != nil {
 		return 0, false
 	}
-	after, err := batch.ParseHeader(b)
+	after, err := batch.Stored(b)
 	if err != nil || batch.CheckShape(&after) != nil {
 		return 0, false
 	}

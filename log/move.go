@@ -277,9 +277,9 @@ func (c *copier) read(src *segment, pos, size int64, limit int) ([]byte, error) 
 		if end > 0 {
 			return b[:end], nil
 		}
-		need := int64(batch.HeaderBytes)
+		need := int64(min(batch.HeaderBytes, size-pos))
 		if want >= need {
-			h, err := batch.ParseHeader(b)
+			h, err := batch.Stored(b)
 			if err != nil {
 				return nil, src.uncopied(pos, err)
 			}
@@ -300,9 +300,9 @@ func (g *segment) uncopied(pos int64, err error) error {
 // wholeBatches is how many of the bytes are whole batches.
 func wholeBatches(b []byte) (n int) {
 	const lengthAt, before = 8, 12 // the length counts what follows it
-	for len(b)-n >= batch.HeaderBytes {
+	for len(b)-n >= batch.LegacyBytes {
 		size := int64(int32(binary.BigEndian.Uint32(b[n+lengthAt:]))) + before
-		if size < batch.HeaderBytes || size > int64(len(b)-n) {
+		if size < batch.LegacyBytes || size > int64(len(b)-n) {
 			break
 		}
 		n += int(size)
@@ -314,7 +314,7 @@ func wholeBatches(b []byte) (n int) {
 // with their offsets and leader epochs.
 func (c *copier) follow(b []byte) error {
 	l := c.to
-	in, err := split(c.in[:0], b)
+	in, err := splitStored(c.in[:0], b)
 	if err != nil {
 		return fmt.Errorf("%w: %s is damaged after offset %d: %w", ErrStorage, l.at, l.Offsets().End, err)
 	}

@@ -78,14 +78,14 @@ func (s *scanner) next() (h batch.Header, pos int64, err error) {
 // is refused. Errors: errTorn, or the disk's.
 func (s *scanner) whole(pos, most int64) (h batch.Header, err error) {
 	left := s.size - pos
-	if left < batch.HeaderBytes {
+	if left < batch.LegacyBytes {
 		return h, fmt.Errorf("%w: %d bytes are left", errTorn, left)
 	}
-	b, err := s.peek(pos, batch.HeaderBytes)
+	b, err := s.peek(pos, int(min(left, batch.HeaderBytes)))
 	if err != nil {
 		return h, err
 	}
-	if h, err = batch.ParseHeader(b); err == nil {
+	if h, err = batch.Stored(b); err == nil {
 		err = batch.CheckShape(&h)
 	}
 	if err == nil && int64(h.Size()) > min(left, most) {
@@ -107,7 +107,7 @@ func (s *scanner) follows(h *batch.Header, pos int64) error {
 		return fmt.Errorf("%w: its base offset is %d, the batch before ended at %d", errTorn, h.BaseOffset, s.expect)
 	case h.LastOffset() >= s.bound:
 		return fmt.Errorf("%w: its last offset is %d, the next segment begins at %d", errTorn, h.LastOffset(), s.bound)
-	case s.expect < 0 || h.BaseOffset == s.expect:
+	case s.expect < 0 || h.BaseOffset == s.expect || h.Old: // of an old wrapper the last offset is known
 		return nil
 	case s.strict:
 		return fmt.Errorf("%w: its base offset is %d, the batch before ended at %d", errTorn, h.BaseOffset, s.expect)
@@ -122,19 +122,17 @@ func (s *scanner) follows(h *batch.Header, pos int64) error {
 // errTorn is what is not a whole batch.
 var errTorn = errors.New("not a whole batch")
 
-// crcFrom is where the bytes begin that a batch's CRC covers.
-const crcFrom = 21
-
 // checkCRC reads the batch piece by piece: it may be larger than the buffer.
 func (s *scanner) checkCRC(h *batch.Header, pos int64) error {
 	sum := uint32(0)
-	for at, end := pos+crcFrom, pos+int64(h.Size()); at < end; {
+	from, table := h.CRCFrom()
+	for at, end := pos+from, pos+int64(h.Size()); at < end; {
 		n := int(min(end-at, int64(len(s.buf))))
 		b, err := s.peek(at, n)
 		if err != nil {
 			return err
 		}
-		sum = crc32.Update(sum, castagnoli, b)
+		sum = crc32.Update(sum, table, b)
 		at += int64(n)
 	}
 	if sum != h.CRC {

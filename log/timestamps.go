@@ -210,7 +210,7 @@ func (g *segment) recordAt(f io.ReaderAt, h *batch.Header, pos int64, want func(
 	found := notTimed()
 	t := g.l.store.tools.Get().(*tools)
 	defer g.l.store.tools.Put(t)
-	err := t.decoder.Scan(h, b, batch.MaxRecordsBytes, func(r batch.Brief) error {
+	visit := func(r batch.Brief) error {
 		offset, timestamp := h.BaseOffset+int64(r.OffsetDelta), h.BaseTimestamp+r.TimestampDelta
 		if h.LogAppendTime() {
 			timestamp = h.MaxTimestamp
@@ -220,7 +220,15 @@ func (g *segment) recordAt(f io.ReaderAt, h *batch.Header, pos int64, want func(
 		}
 		found = Timed{offset, timestamp, h.LeaderEpoch}
 		return errFound
-	})
+	}
+	var err error
+	if h.Old {
+		err = t.decoder.StoredRecords(h, b, batch.MaxRecordsBytes, func(r batch.Record) error {
+			return visit(batch.Brief{OffsetDelta: r.OffsetDelta, TimestampDelta: r.TimestampDelta})
+		})
+	} else {
+		err = t.decoder.Scan(h, b, batch.MaxRecordsBytes, visit)
+	}
 	if err != nil && !errors.Is(err, errFound) {
 		return notTimed(), &brokenAt{g, pos, brokenRecords, err}
 	}

@@ -34,10 +34,13 @@ type kept struct {
 
 // Filter appends what remains of the batch b (exactly one, with header h) when only
 // the records that keep names are left. Offsets, sequences and the last offset stay as
-// they were, so gaps are left behind (MemoryRecords.filterTo). Records are valid during
+// they were, so gaps are left behind (MemoryRecords.filterTo). Messages of old formats become a batch. Records are valid during
 // the call of keep only. Nothing is appended if no record is left, unless KeepEmpty is set.
 // Errors: those of Decoder.Records.
 func (e *Encoder) Filter(dst []byte, d *Decoder, h *Header, b []byte, f Filtering, keep func(*Record) bool) ([]byte, Filtered, error) {
+	if h.Old {
+		return e.filterOld(dst, d, h, b, f, keep)
+	}
 	w, err := d.openWhole(h, b, f.Limit)
 	if err != nil {
 		return dst, Filtered{}, err

@@ -68,6 +68,7 @@ type Header struct {
 	ProducerEpoch   int16
 	BaseSequence    int32
 	Count           int32 // records; may be 0 after compaction
+	Old             bool  // a message of format 0 or 1: see Stored
 }
 
 // Size is the whole batch in bytes.

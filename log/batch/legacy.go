@@ -14,7 +14,7 @@ import (
 //	 0 offset i64 | 8 length i32 (after it) | 12 crc u32 (from 16 on) | 16 magic i8
 //	17 attributes i8 | 18 timestamp i64 (format 1 only) | key i32 + bytes | value i32 + bytes
 //
-// Nothing here writes such messages; they are read so that old segments can be checked.
+// Nothing here writes such messages.
 type Legacy struct {
 	Offset     int64 // of a wrapper: the last offset in it
 	Length     int32
