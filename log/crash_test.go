@@ -506,7 +506,7 @@ func someOfEachSite(calls []vfs.Op, seed uint64, most int) []int {
 // those of a life. It is no matter: the write itself tells whether there is space.
 func (c *errorTally) reserving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := vfs.NewFault(vfs.NewCrash(), vfs.Rule{Kind: vfs.OpPreallocate, Err: syscall.ENOSPC})
+		f := vfs.NewFault(vfs.NewCrash(), vfs.Rule{Kind: vfs.OpPreallocate, Path: "data/*/*.log", Err: syscall.ENOSPC})
 		f.Trace(helper)
 		b := newRig(t, f)
 		b.c = DefaultConfig()
