@@ -80,7 +80,7 @@ func compactedTopic(file string) bool {
 	return strings.HasPrefix(dir, swapCleaned+"-") || strings.HasPrefix(dir, swapCompacted+"-") || strings.HasPrefix(dir, "__")
 }
 
-// strays notes whether the directory holds what belongs there, and nothing else. What was
+// strays notes whether the directory holds what belongs there, our reserve for a full disk included, and nothing else. What was
 // deleted a moment ago may still be on its way out.
 func (s *swap) strays(ctx context.Context, who string) {
 	began := time.Now()
@@ -89,7 +89,7 @@ func (s *swap) strays(ctx context.Context, who string) {
 }
 
 var (
-	topFiles = regexp.MustCompile(`^(\.lock|\.kafka_cleanshutdown|meta\.properties|bootstrap\.checkpoint|(cleaner-offset|log-start-offset|recovery-point-offset|replication-offset)-checkpoint)$`)
+	topFiles = regexp.MustCompile(`^(\.lock|\.rotpeter_reserve(_last)?|\.kafka_cleanshutdown|meta\.properties|bootstrap\.checkpoint|(cleaner-offset|log-start-offset|recovery-point-offset|replication-offset)-checkpoint)$`)
 	logFile  = regexp.MustCompile(`^(\d{20}\.(log|index|timeindex|txnindex|snapshot)|\d{20}-\d{10}\.checkpoint|leader-epoch-checkpoint|partition\.metadata|quorum-state)$`)
 )
 
