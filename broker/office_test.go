@@ -67,7 +67,8 @@ var (
 // officeSettings make much happen within little time.
 func officeSettings() []string {
 	return []string{"offsets.topic.num.partitions=2", "log.roll.ms=20000", "log.segment.delete.delay.ms=1000", "log.retention.check.interval.ms=30000", "log.flush.offset.checkpoint.interval.ms=20000",
-		"metadata.log.max.record.bytes.between.snapshots=1500", "internal.metadata.log.segment.bytes=2000", "metadata.max.retention.bytes=3000"}
+		"metadata.log.max.record.bytes.between.snapshots=1500", "internal.metadata.log.segment.bytes=2000", "metadata.max.retention.bytes=3000",
+		"log.cleaner.enable=false"} // what holds records stays where it is
 }
 
 // book gives all deeds up to now.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"sort"
@@ -21,6 +22,7 @@ const (
 	cleanerFile       = "cleaner-offset-checkpoint"
 	cleanShutdownFile = ".kafka_cleanshutdown"
 	lockFile          = ".lock"
+	startsCheckFile   = ".rotpeter_starts"      // ours: see Store.vouch
 	syncFailedFile    = ".rotpeter_sync_failed" // ours: see Store.fail
 	epochFile         = "leader-epoch-checkpoint"
 	metadataFile      = "partition.metadata"
@@ -160,4 +162,41 @@ func parseMetadata(b []byte) (id [16]byte, err error) {
 		return id, errors.New("partition.metadata is not of version 0")
 	}
 	return parseID(strings.TrimSpace(text))
+}
+
+// vouch remembers what the checkpoint of log starts looks like, in a file of our own: a digit
+// that goes wrong there would have segments deleted. It need not be durable: with what a
+// crash leaves of either file they only no longer belong together.
+func (s *Store) vouch(starts []byte) {
+	info, err := s.fs.Stat(filepath.Join(s.dir, logStartFile))
+	if err == nil {
+		text := fmt.Appendf(nil, "%d %d\n", info.ModTime().UnixNano(), crc32.Checksum(starts, castagnoli))
+		err = writeFile(s.fs, filepath.Join(s.dir, startsCheckFile), text, false)
+	}
+	if err == nil {
+		return
+	}
+	// It must not vouch for something else.
+	if err := s.fs.Remove(filepath.Join(s.dir, startsCheckFile)); err != nil && !missing(err) {
+		s.report("remove "+startsCheckFile, err)
+	}
+}
+
+// believeStarts refuses a checkpoint of log starts that is not what this broker wrote, though
+// nobody has written it since. Kafka does, and so the time of the last change is another one.
+func (s *Store) believeStarts(starts []byte) error {
+	text, err := readFile(s.fs, filepath.Join(s.dir, startsCheckFile), maxSmallFileBytes)
+	if missing(err) {
+		return nil
+	}
+	info, err2 := s.fs.Stat(filepath.Join(s.dir, logStartFile))
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	var written int64
+	var sum uint32
+	if _, err := fmt.Sscanf(string(text), "%d %d\n", &written, &sum); err != nil || written != info.ModTime().UnixNano() || sum == crc32.Checksum(starts, castagnoli) {
+		return nil
+	}
+	return fmt.Errorf("it is damaged: correct it, or remove it and %s to have each log begin with its first segment", startsCheckFile)
 }

@@ -190,18 +190,35 @@ func (d *damaged) undetectable(err error) (why string, yes bool) {
 	}
 	flip := strings.HasPrefix(d.what, "flip")
 	switch kind := kindOf(d.file); {
-	case kind == logStartFile && w.what == wrongStart:
-		return "log-start-offset-checkpoint has no checksum", true
 	case kind == metadataFile && flip && (w.what == wrongMissing || w.what == wrongStart):
 		return "an id that is as good as any: the directory is set aside", true
-	case kind == timeIndexSuffix && w.what == wrongTime:
-		return "the time index has no checksum", true
-	case kind == txnIndexSuffix && w.what == wrongAborted:
-		return "the transaction index has no checksum", true
 	case kind == logSuffix && flip && d.beforeCRC() && (w.what == wrongData || w.what == wrongMissing || w.what == wrongTime):
 		return "the CRC of a batch does not cover base offset, length and leader epoch", true
+	case kind == logSuffix && strings.Contains(d.file, "compacted") && d.betweenBatches() && (w.what == wrongData || w.what == wrongMissing):
+		return "compaction leaves gaps, and the end that is lost looks like one", true
 	}
 	return "", false
+}
+
+// betweenBatches tells that a file was cut off where a batch ended.
+func (d *damaged) betweenBatches() bool {
+	var at, size int
+	if _, err := fmt.Sscanf(d.what, "truncate: to %d of %d", &at, &size); err != nil {
+		return false
+	}
+	b, err := readFile(d.archive.disk, d.file, 1<<20)
+	if err != nil {
+		return false
+	}
+	pos := 0
+	for pos < at {
+		h, err := batch.Parse(b[pos:])
+		if err != nil {
+			return false
+		}
+		pos += h.Size()
+	}
+	return pos == at
 }
 
 // beforeCRC tells whether the byte that changed is one of a batch's that its CRC does not cover.

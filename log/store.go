@@ -166,6 +166,9 @@ func makeDir(fsys vfs.FS, dir string) error {
 func (s *Store) begin() error {
 	for _, c := range s.points.each() {
 		b, err := readFile(s.fs, filepath.Join(s.dir, c.file), maxCheckpointBytes)
+		if err == nil && c.file == logStartFile {
+			err = s.believeStarts(b)
+		}
 		if err == nil {
 			*c.offsets, err = parseOffsets(b)
 		}
@@ -374,11 +377,13 @@ func (s *Store) save(files ...string) error {
 		if !slices.Contains(files, c.file) {
 			continue
 		}
-		err := s.Essential(func() error {
-			return replaceDurably(s.fs, filepath.Join(s.dir, c.file), formatOffsets(*c.offsets))
-		})
+		text := formatOffsets(*c.offsets)
+		err := s.Essential(func() error { return replaceDurably(s.fs, filepath.Join(s.dir, c.file), text) })
 		if err != nil {
 			return s.unsaved(err)
+		}
+		if c.file == logStartFile {
+			s.vouch(text)
 		}
 		s.settled(c.file, *c.offsets)
 	}

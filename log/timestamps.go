@@ -117,13 +117,16 @@ func (g *segment) lastTimeEntry() (e timeEntry, ok bool, err error) {
 	f, err := g.openIndex(timeIndexSuffix, timeEntryBytes)
 	if err == nil {
 		if f == nil {
-			return e, false, nil
+			return g.withoutTimes()
 		}
 		var b [timeEntryBytes]byte
 		err = errors.Join(f.last(b[:]), f.Close())
 		if e = decodeTimeEntry(b[:]); err == nil && (e == (timeEntry{}) || e.timestamp < 0 || e.rel < 0) { // Kafka's files may end in zeros
 			err = fmt.Errorf("%w: last time entry (%d, %d)", errDoubt, e.timestamp, e.rel)
 		}
+	}
+	if err == nil {
+		err = g.confirmTime(e)
 	}
 	if err == nil {
 		return e, true, nil
@@ -138,12 +141,72 @@ func (g *segment) lastTimeEntry() (e timeEntry, ok bool, err error) {
 	return timeEntry{}, false, nil
 }
 
+// withoutTimes is for a time index without entries: right where records have no timestamps.
+func (g *segment) withoutTimes() (e timeEntry, ok bool, err error) {
+	first, err := g.firstBatchTimestamp()
+	var bad *brokenAt
+	if errors.As(err, &bad) || err == nil && first < 0 {
+		return e, false, nil
+	}
+	if err != nil {
+		return e, false, err
+	}
+	m, err := g.rebuildTimes(fmt.Errorf("%w: no time entry for a batch of timestamp %d", errDoubt, first))
+	if err != nil {
+		return e, false, err
+	}
+	times := m.times.all()
+	if len(times) == 0 {
+		return e, false, nil
+	}
+	return times[len(times)-1], true, nil
+}
+
+// confirmTime holds an entry against the batch that it speaks of: nothing else protects it,
+// retention goes by it, and a search would miss records. One of Kafka's before 4.0, which may
+// speak of another batch of the same append, has the index made again too. Error: errDoubt,
+// or the disk's.
+func (g *segment) confirmTime(e timeEntry) error {
+	w := g.l.store.windows.Get().(*window)
+	defer g.l.store.windows.Put(w)
+	f, err := g.open()
+	if err != nil {
+		return g.failed("open", err)
+	}
+	defer f.release()
+	h, _, err := g.find(f, g.base+int64(e.rel), g.size.Load(), w[:])
+	var bad *brokenAt
+	switch {
+	case errors.As(err, &bad):
+		return nil // damage is another matter
+	case err == io.EOF, err == nil && h.MaxTimestamp != e.timestamp:
+		return fmt.Errorf("%w: the batch at offset %d has not the timestamp %d", errDoubt, g.base+int64(e.rel), e.timestamp)
+	}
+	return err
+}
+
+// floorTimeConfirmed is floorTime with an entry that is right.
+func (g *segment) floorTimeConfirmed(timestamp int64) (e timeEntry, ok bool, err error) {
+	if e, ok, err = g.floorTime(timestamp); !ok || err != nil {
+		return e, ok, err
+	}
+	if err = g.confirmTime(e); !errors.Is(err, errDoubt) {
+		return e, true, err
+	}
+	m, err := g.rebuildTimes(err)
+	if err != nil {
+		return e, false, err
+	}
+	e, ok = floorTime(m.times.all(), timestamp)
+	return e, ok, nil
+}
+
 // firstAtOrAfter looks in one segment for the first record with at least this
 // timestamp and this offset.
 func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
 	from := max(g.base, start)
 	// No batch up to the entry below the target has a timestamp as large.
-	e, ok, err := g.floorTime(timestamp - 1)
+	e, ok, err := g.floorTimeConfirmed(timestamp - 1)
 	if err != nil {
 		return notTimed(), err
 	}

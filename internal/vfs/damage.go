@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"time"
 )
 
 // Files lists the files below a directory by name, sorted within each directory.
@@ -28,10 +29,22 @@ func Files(fsys FS, dir string) (names []string, err error) {
 	return names, nil
 }
 
-// Damage does to a file what a bad disk may do: one bit flips, the end is lost, a sector
-// reads as zeros, or garbage follows the end. It says what it did; "" if nothing, for an
+// Damage does to a file of a file system in memory what a bad disk may do: one bit flips, the end is lost, a sector
+// reads as zeros, or garbage follows the end. The time of its last change stays. It says what it did; "" if nothing, for an
 // empty file or a sector of zeros.
 func Damage(fsys FS, name string, rng *rand.Rand) (what string, err error) {
+	info, err := fsys.Stat(name)
+	if err != nil {
+		return "", err
+	}
+	what, err = damage(fsys, name, rng)
+	if t, ok := fsys.(interface{ setModTime(string, time.Time) error }); ok && err == nil {
+		err = t.setModTime(name, info.ModTime())
+	}
+	return what, err
+}
+
+func damage(fsys FS, name string, rng *rand.Rand) (what string, err error) {
 	f, err := fsys.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return "", err
@@ -76,4 +89,17 @@ func Damage(fsys FS, name string, rng *rand.Rand) (what string, err error) {
 	at, bit := rng.Int64N(size), rng.IntN(8)
 	_, err = f.WriteAt([]byte{b[at] ^ 1<<bit}, at)
 	return fmt.Sprintf("flip: bit %d of byte %d of %d", bit, at, size), err
+}
+
+func (t *tree) setModTime(name string, at time.Time) error {
+	t.mu.RLock()
+	n, err := t.findLocked(name)
+	t.mu.RUnlock()
+	if err != nil {
+		return failed("set the time of", name, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mtime = at
+	return nil
 }
