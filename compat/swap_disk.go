@@ -89,7 +89,7 @@ func (s *swap) strays(ctx context.Context, who string) {
 }
 
 var (
-	topFiles = regexp.MustCompile(`^(\.lock|\.rotpeter_(starts|reserve(_last)?)|\.kafka_cleanshutdown|meta\.properties|bootstrap\.checkpoint|(cleaner-offset|log-start-offset|recovery-point-offset|replication-offset)-checkpoint)$`)
+	topFiles = regexp.MustCompile(`^(\.lock|\.rotpeter_reserve(_last)?|\.kafka_cleanshutdown|meta\.properties|bootstrap\.checkpoint|(cleaner-offset|log-start-offset|recovery-point-offset|replication-offset)-checkpoint)$`)
 	logFile  = regexp.MustCompile(`^(\d{20}\.(log|index|timeindex|txnindex|snapshot)|\d{20}-\d{10}\.checkpoint|leader-epoch-checkpoint|partition\.metadata|quorum-state)$`)
 )
 

@@ -22,7 +22,6 @@ const (
 	syncFailedFile     = ".rotpeter_sync_failed"
 	reserveFile        = ".rotpeter_reserve"      // space for a full disk
 	lastReserveFile    = ".rotpeter_reserve_last" // likewise
-	startsCheckFile    = ".rotpeter_starts"       // what vouches for the log starts
 	damageFile         = ".rotpeter_damage"       // in a partition: what the broker found damaged
 	bootstrapFile      = "bootstrap.checkpoint"
 	recoveryPointFile  = "recovery-point-offset-checkpoint"
@@ -190,7 +189,7 @@ func (c *checker) sortName(d *dataDir, e fs.DirEntry) {
 			p.checkMetadataSnapshot(name)
 		case name == syncFailedFile:
 			d.say(Damage, name, none, "start the broker once: it writes what is not sure again", "a sync failed, and what is read may not be on disk")
-		case name == reserveFile, name == lastReserveFile, name == startsCheckFile:
+		case name == reserveFile, name == lastReserveFile:
 		case strings.HasSuffix(name, ".tmp"):
 			d.say(Notice, name, none, "it may be deleted", "a file that was not written to its end")
 		default:

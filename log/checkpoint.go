@@ -22,7 +22,6 @@ const (
 	cleanerFile       = "cleaner-offset-checkpoint"
 	cleanShutdownFile = ".kafka_cleanshutdown"
 	lockFile          = ".lock"
-	startsCheckFile   = ".rotpeter_starts"      // ours: see Store.vouch
 	syncFailedFile    = ".rotpeter_sync_failed" // ours: see Store.fail
 	epochFile         = "leader-epoch-checkpoint"
 	metadataFile      = "partition.metadata"
@@ -164,39 +163,45 @@ func parseMetadata(b []byte) (id [16]byte, err error) {
 	return parseID(strings.TrimSpace(text))
 }
 
-// vouch remembers what the checkpoint of log starts looks like, in a file of our own: a digit
-// that goes wrong there would have segments deleted. It need not be durable: with what a
-// crash leaves of either file they only no longer belong together.
-func (s *Store) vouch(starts []byte) {
-	info, err := s.fs.Stat(filepath.Join(s.dir, logStartFile))
-	if err == nil {
-		text := fmt.Appendf(nil, "%d %d\n", info.ModTime().UnixNano(), crc32.Checksum(starts, castagnoli))
-		err = writeFile(s.fs, filepath.Join(s.dir, startsCheckFile), text, false)
+// sealBits is how long a line's seal is.
+const sealBits = 16
+
+// sealLines appends to each entry of an offset checkpoint a checksum of the line, in spaces and tabs that
+// Kafka, which splits lines at white space, does not see. A digit that goes wrong in a log
+// start would have segments deleted.
+func sealLines(checkpoint []byte) []byte {
+	var b []byte
+	for i, line := range strings.SplitAfter(string(checkpoint), "\n") {
+		text, whole := strings.CutSuffix(line, "\n")
+		if i < 2 || !whole { // version and count
+			b = append(b, line...)
+			continue
+		}
+		b = append(append(append(b, text...), seal(text)...), '\n')
 	}
-	if err == nil {
-		return
-	}
-	// It must not vouch for something else.
-	if err := s.fs.Remove(filepath.Join(s.dir, startsCheckFile)); err != nil && !missing(err) {
-		s.report("remove "+startsCheckFile, err)
-	}
+	return b
 }
 
-// believeStarts refuses a checkpoint of log starts that is not what this broker wrote, though
-// nobody has written it since. Kafka does, and so the time of the last change is another one.
-func (s *Store) believeStarts(starts []byte) error {
-	text, err := readFile(s.fs, filepath.Join(s.dir, startsCheckFile), maxSmallFileBytes)
-	if missing(err) {
-		return nil
+func seal(line string) []byte {
+	sum := crc32.Checksum([]byte(line), castagnoli)
+	b := make([]byte, sealBits)
+	for i := range b {
+		b[i] = " \t"[sum>>i&1]
 	}
-	info, err2 := s.fs.Stat(filepath.Join(s.dir, logStartFile))
-	if err := errors.Join(err, err2); err != nil {
-		return err
+	return b
+}
+
+// checkSeals finds lines that are not what their seal says. Kafka's lines have none.
+func checkSeals(checkpoint []byte) error {
+	if len(checkpoint) == 0 {
+		return errors.New("it is empty: restore it, or remove it to have each log begin with its first segment")
 	}
-	var written int64
-	var sum uint32
-	if _, err := fmt.Sscanf(string(text), "%d %d\n", &written, &sum); err != nil || written != info.ModTime().UnixNano() || sum == crc32.Checksum(starts, castagnoli) {
-		return nil
+	for line := range strings.Lines(string(checkpoint)) {
+		line = strings.TrimSuffix(line, "\n")
+		text := strings.TrimRight(line, " \t")
+		if text != line && line[len(text):] != string(seal(text)) {
+			return fmt.Errorf("the line %q is damaged: correct it and take the white space at its end away", text)
+		}
 	}
-	return fmt.Errorf("it is damaged: correct it, or remove it and %s to have each log begin with its first segment", startsCheckFile)
+	return nil
 }

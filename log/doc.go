@@ -14,7 +14,6 @@
 //	cleaner-offset-checkpoint                          compacted up to there
 //	.kafka_cleanshutdown, .lock
 //	<topic>-<partition>.<32 hex digits>-future         a copy that is to take a log's place
-//	.rotpeter_starts                                   what log-start-offset-checkpoint looks like; ours
 //	.rotpeter_reserve, .rotpeter_reserve_last          space for what must go on when the disk is full; ours
 //
 // # Writing

@@ -167,7 +167,7 @@ func (s *Store) begin() error {
 	for _, c := range s.points.each() {
 		b, err := readFile(s.fs, filepath.Join(s.dir, c.file), maxCheckpointBytes)
 		if err == nil && c.file == logStartFile {
-			err = s.believeStarts(b)
+			err = checkSeals(b)
 		}
 		if err == nil {
 			*c.offsets, err = parseOffsets(b)
@@ -378,12 +378,12 @@ func (s *Store) save(files ...string) error {
 			continue
 		}
 		text := formatOffsets(*c.offsets)
+		if c.file == logStartFile {
+			text = sealLines(text)
+		}
 		err := s.Essential(func() error { return replaceDurably(s.fs, filepath.Join(s.dir, c.file), text) })
 		if err != nil {
 			return s.unsaved(err)
-		}
-		if c.file == logStartFile {
-			s.vouch(text)
 		}
 		s.settled(c.file, *c.offsets)
 	}

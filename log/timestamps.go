@@ -185,33 +185,36 @@ func (g *segment) confirmTime(e timeEntry) error {
 	return err
 }
 
-// floorTimeConfirmed is floorTime with an entry that is right.
-func (g *segment) floorTimeConfirmed(timestamp int64) (e timeEntry, ok bool, err error) {
-	if e, ok, err = g.floorTime(timestamp); !ok || err != nil {
-		return e, ok, err
-	}
-	if err = g.confirmTime(e); !errors.Is(err, errDoubt) {
-		return e, true, err
-	}
-	m, err := g.rebuildTimes(err)
-	if err != nil {
-		return e, false, err
-	}
-	e, ok = floorTime(m.times.all(), timestamp)
-	return e, ok, nil
-}
-
 // firstAtOrAfter looks in one segment for the first record with at least this
 // timestamp and this offset.
 func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
-	from := max(g.base, start)
-	// No batch up to the entry below the target has a timestamp as large.
-	e, ok, err := g.floorTimeConfirmed(timestamp - 1)
+	e, ok, err := g.floorTime(timestamp - 1)
 	if err != nil {
 		return notTimed(), err
 	}
-	if ok {
-		from = max(from, g.base+int64(e.rel)+1)
+	found, err := g.searchFrom(e, ok, timestamp, start)
+	if !errors.Is(err, errDoubt) {
+		return found, err
+	}
+	m, err := g.rebuildTimes(err)
+	if err != nil {
+		return notTimed(), err
+	}
+	e, ok = floorTime(m.times.all(), timestamp-1)
+	if found, err = g.searchFrom(e, ok, timestamp, start); errors.Is(err, errDoubt) {
+		err = g.failed("read time index", err)
+	}
+	return found, err
+}
+
+// searchFrom walks from the batch of a time entry on, if there is one: no batch up to that
+// has a timestamp as large. Error: errDoubt if the entry is not that batch's.
+func (g *segment) searchFrom(e timeEntry, ok bool, timestamp, start int64) (Timed, error) {
+	from := max(g.base, start)
+	at := g.base + int64(e.rel)
+	doubt := ok && at >= from
+	if doubt {
+		from = at
 	}
 	w := g.l.store.windows.Get().(*window)
 	defer g.l.store.windows.Put(w)
@@ -226,13 +229,23 @@ func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
 	}
 	for {
 		h, pos, err := walk.step()
+		if err == io.EOF && !doubt {
+			return notTimed(), nil
+		}
+		if err != nil && err != io.EOF {
+			return notTimed(), g.reading(err)
+		}
+		if err == nil && h.LastOffset() < from {
+			continue
+		}
+		if doubt && (err == io.EOF || h.MaxTimestamp != e.timestamp) && len(g.holes()) == 0 {
+			return notTimed(), fmt.Errorf("%w: the batch at offset %d has not the timestamp %d", errDoubt, at, e.timestamp)
+		}
 		if err == io.EOF {
 			return notTimed(), nil
 		}
-		if err != nil {
-			return notTimed(), g.reading(err)
-		}
-		if h.LastOffset() < from || h.MaxTimestamp < timestamp || h.Count == 0 {
+		doubt = false
+		if h.MaxTimestamp < timestamp || h.Count == 0 {
 			continue
 		}
 		found, err := g.recordAt(f, &h, pos, func(offset, t int64) bool { return offset >= start && t >= timestamp })
