@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/rotpeter/rotpeter/internal/vfs"
 )
@@ -102,6 +103,9 @@ func checkpointRows(b []byte, fields int, visit func([]string) error) error {
 		if len(r) != fields {
 			return fmt.Errorf("checkpoint has a wrong line %q", line)
 		}
+		if err := checkSeal(line); err != nil {
+			return err
+		}
 		if err := visit(r); err != nil {
 			return err
 		}
@@ -191,17 +195,11 @@ func seal(line string) []byte {
 	return b
 }
 
-// checkSeals finds lines that are not what their seal says. Kafka's lines have none.
-func checkSeals(checkpoint []byte) error {
-	if len(checkpoint) == 0 {
-		return errors.New("it is empty: restore it, or remove it to have each log begin with its first segment")
-	}
-	for line := range strings.Lines(string(checkpoint)) {
-		line = strings.TrimSuffix(line, "\n")
-		text := strings.TrimRight(line, " \t")
-		if text != line && line[len(text):] != string(seal(text)) {
-			return fmt.Errorf("the line %q is damaged: correct it and take the white space at its end away", text)
-		}
+// checkSeal finds a line that is not what its seal says. Kafka's lines have none.
+func checkSeal(line string) error {
+	text := strings.TrimRightFunc(line, unicode.IsSpace)
+	if text != line && line[len(text):] != string(seal(text)) {
+		return fmt.Errorf("the line %q is damaged: correct it and take the white space at its end away", text)
 	}
 	return nil
 }

@@ -166,8 +166,8 @@ func makeDir(fsys vfs.FS, dir string) error {
 func (s *Store) begin() error {
 	for _, c := range s.points.each() {
 		b, err := readFile(s.fs, filepath.Join(s.dir, c.file), maxCheckpointBytes)
-		if err == nil && c.file == logStartFile {
-			err = checkSeals(b)
+		if err == nil && c.file == logStartFile && len(b) == 0 {
+			err = errors.New("it is empty: restore it, or remove it to have each log begin with its first segment")
 		}
 		if err == nil {
 			*c.offsets, err = parseOffsets(b)
