@@ -48,6 +48,7 @@ func (b *Broker) apis() []api {
 		{37, "CreatePartitions", 0, 3, b.createPartitions},
 		{42, "DeleteGroups", 0, 2, b.deleteGroups},
 		{44, "IncrementalAlterConfigs", 0, 1, b.incrementalAlterConfigs},
+		{47, "OffsetDelete", 0, 0, b.offsetDelete},
 		{60, "DescribeCluster", 0, 2, b.describeCluster},
 		{75, "DescribeTopicPartitions", 0, 0, b.describeTopicPartitions},
 	}
