@@ -120,8 +120,8 @@ func (g *segment) untilHole(pos, size int64) int64 {
 	return size
 }
 
-// addDamageLocked puts a range into the list and tells the operator, once, if it is above the log's start. It is false if the range is there
-// already. producers says what is known of the producers after it.
+// addDamageLocked puts a range into the list and tells the operator, once, if it is above the log's start. It is
+// false if the range is there already. producers says what is known of the producers after it.
 func (l *Log) addDamageLocked(d damage, producers string) bool {
 	all := l.damages()
 	for i := range all {
@@ -230,7 +230,7 @@ func (l *Log) confine(met *brokenAt) (misled bool, err error) {
 	l.mu.Lock()
 	size, limit := g.size.Load(), g.limit.Load()
 	if limit == math.MaxInt64 {
-		limit = l.marks.load().End
+		limit = max(l.marks.load().End, g.end) // while the log is being opened only the segment knows
 	}
 	l.mu.Unlock()
 	s := newScanner(g, f, 0, size)

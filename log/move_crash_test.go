@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -165,7 +166,7 @@ func (q *inquest) moving(t *testing.T) {
 	})
 }
 
-// moving has each call of the disk fail while logs move: nothing that was promised is lost.
+// moving has calls of the disk fail while logs move: nothing that was promised is lost.
 func (c *errorTally) moving(t *testing.T) {
 	var calls []vfs.Op
 	synctest.Test(t, func(t *testing.T) {
@@ -176,12 +177,16 @@ func (c *errorTally) moving(t *testing.T) {
 		moveWork(b)
 		calls = f.Calls()
 	})
-	step := 1
+	step := 4
 	if testing.Short() {
 		step = 197
 	}
-	for _, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}} {
-		for i := 0; i < len(calls); i += step {
+	for way, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}} {
+		had := map[vfs.Site]int{}
+		for i, op := range calls {
+			if had[op.Site]++; (had[op.Site] > 2 || testing.Short()) && i%step != 2*way {
+				continue
+			}
 			synctest.Test(t, func(t *testing.T) {
 				rule := fault
 				rule.Call = i + 1
@@ -205,6 +210,67 @@ func (c *errorTally) moving(t *testing.T) {
 			})
 		}
 	}
+}
+
+// startingWithMoves has calls fail while directories are opened after a crash in the middle of the swap of a log and
+// its copy, up to three from each place in the code: the start after that finds all that was promised.
+func (c *errorTally) startingWithMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewCrash()
+		b := newDirsRig(t, disk)
+		r := recorder{c: b.c, promises: b.promises, note: b.places}
+		r.skip = func(op vfs.Op) bool { return !strings.HasSuffix(op.To, deleteDirSuffix) }
+		r.watch(disk)
+		b.open()
+		moveWork(b)
+		disk.OnOp(nil)
+		if len(r.moments) == 0 {
+			t.Fatal("no log was swapped")
+		}
+		had := map[vfs.Site]int{}
+		for i := range r.moments {
+			for _, w := range r.moments[i].crashes(0, 1) {
+				c.strikeStart(t, &dirsWreck{w}, had)
+			}
+		}
+	})
+}
+
+func (c *errorTally) strikeStart(t *testing.T, w *dirsWreck, had map[vfs.Site]int) {
+	calls, _ := w.openWith(t, w.fs.Crash(vfs.Kill, 0), vfs.Rule{Path: "no such file"})
+	for n, call := range calls {
+		if had[call.Site]++; had[call.Site] > 3 {
+			continue
+		}
+		disk := w.fs.Crash(vfs.Kill, 0)
+		made, after := w.openWith(t, disk, vfs.Rule{Call: n + 1, Err: syscall.EIO})
+		if n < len(made) {
+			c.add(made[n])
+		}
+		second := *w
+		second.mode, second.note = vfs.LoseUnsynced, after
+		if err := second.recover(t, disk.Crash(vfs.LoseUnsynced, 0)); err != nil {
+			t.Fatalf("crash %s at %v, an error at %v by %v, and a power cut: %v\n%s", w.mode, w.op, call, call.Site, err, w.describe())
+		}
+	}
+}
+
+// openWith opens the directories and all logs on a disk with a fault, gives moves time to end, and stops.
+func (w *dirsWreck) openWith(t *testing.T, disk *vfs.Crash, rule vfs.Rule) ([]vfs.Op, noted) {
+	f := vfs.NewFault(disk, rule)
+	f.Trace(helper)
+	b := newDirsRig(t, f)
+	b.assigned = maps.Clone(w.note.(places))
+	if !b.open() {
+		return f.Calls(), b.places()
+	}
+	for i := range w.promises {
+		b.ledgers[w.promises[i].topic] = &w.promises[i]
+		_, _ = b.log(w.promises[i].topic)
+	}
+	time.Sleep(time.Minute)
+	_ = b.d.Close()
+	return f.Calls(), b.places()
 }
 
 // movingCompacted crashes while a log moves that was compacted: it moves with the gaps that this left, and

@@ -112,7 +112,7 @@ func (g *stage) send(seed, n int, durable bool) bool {
 }
 
 // spoil stops cleanly and, while nobody looks, changes the bytes of a batch on disk: to nonsense, or back to what
-// they were. The start after that does not believe that the stop was clean, or it does. It is false if the stop failed:
+// they were. The start after that believes that the stop was clean, or reads everything again. It is false if the stop failed:
 // damage to what a start has to look at anyhow, because the recovery point could not be written, is another matter.
 func (g *stage) spoil(i int, broken, clean bool) bool {
 	if _, err := g.log("t"); !g.want(err == nil, "open: %v", err) {
@@ -132,7 +132,9 @@ func (g *stage) spoil(i int, broken, clean bool) bool {
 		g.t.Fatal(err)
 	}
 	if !clean {
-		if err := errors.Join(g.disk.Remove("data/"+cleanShutdownFile), g.disk.SyncDir("data")); err != nil {
+		// As after a sync that failed.
+		err := errors.Join(g.disk.Remove("data/"+cleanShutdownFile), g.disk.SyncDir("data"), writeFile(g.disk, "data/"+syncFailedFile, nil, false))
+		if err != nil {
 			g.t.Fatal(err)
 		}
 	}
@@ -183,14 +185,14 @@ func (g *stage) damage() {
 		return
 	}
 	look(1, 1, "met by a reader")
-	if !g.send(7, 3, true) || !g.spoil(4, true, true) {
+	if !g.send(7, 3, true) || !g.spoil(4, true, false) {
 		return
 	}
-	look(4, 2, "a second range")
+	look(4, 2, "met by a start that reads everything")
 	if !g.spoil(10, true, false) {
 		return
 	}
-	look(10, 3, "met by a start")
+	look(10, 3, "met by a start in the active segment")
 	if !g.send(7, 2, true) || !g.spoil(10, false, false) {
 		return
 	}
@@ -322,7 +324,7 @@ func (g *stage) reserve() {
 	g.send(0, 1, true)
 	time.Sleep(2 * retryPause)
 	synctest.Wait()
-	size := g.quota.Free()
+	free, limit := g.quota.Free(), int64(64<<20)
 	send := func(o Origin, seed int) error {
 		_, err := g.append("t", data(batch.Plain(), time.Now().UnixMilli(), seed, 1), AppendOptions{Origin: o, Durable: true, LeaderEpoch: 1})
 		return err
@@ -335,7 +337,8 @@ func (g *stage) reserve() {
 	}
 	reserves(true, "after a start")
 	for i, o := range []Origin{Coordinator, Raft} {
-		g.quota.SetLimit(64<<20 - g.quota.Free()) // what is used now
+		limit -= g.quota.Free() // what is used now
+		g.quota.SetLimit(limit)
 		if i == 0 {
 			g.watch(false)
 			for n := 0; n < 100 && send(Client, n) == nil; n++ { // fills the last block
@@ -352,7 +355,7 @@ func (g *stage) reserve() {
 	g.quota.SetLimit(64 << 20)
 	time.Sleep(3 * retryPause)
 	synctest.Wait()
-	g.want(!g.s.Full() && g.quota.Free() > size-1<<20, "the disk is still full")
+	g.want(!g.s.Full() && g.quota.Free() > free-1<<20, "the disk is still full")
 	reserves(true, "when there is space again")
 	err := send(Client, 400)
 	g.want(err == nil, "append: %v", err)
