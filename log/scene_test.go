@@ -22,8 +22,10 @@ type scene struct {
 	// quota is the size of the disk in bytes, 0: it has no end.
 	quota int64
 	setup func(*Config)
-	play  func(*stage)
-	check func(*wreck, *testing.T) error // what must be there after a crash
+	// cleaner is for a scene of a compacted log.
+	cleaner CleanerConfig
+	play    func(*stage)
+	check   func(*wreck, *testing.T) error // what must be there after a crash
 }
 
 func scenes() []scene {
@@ -32,6 +34,11 @@ func scenes() []scene {
 		{name: "damage", play: (*stage).damage, check: (*wreck).recoverAround},
 		{name: "idle", setup: func(c *Config) { c.SegmentBytes, c.SegmentIndexBytes, c.IndexIntervalBytes = 1<<20, 1<<20, 1 }, play: (*stage).idle, check: whole},
 		{name: "reserve", quota: 64 << 20, setup: func(c *Config) { c.SegmentBytes = 1 << 20 }, play: (*stage).reserve, check: whole},
+		{
+			name: "large batches", setup: func(c *Config) { c.SegmentBytes, c.SegmentIndexBytes, c.MinCleanableRatio = 10_000, 1<<20, 0.1 },
+			cleaner: CleanerConfig{Enabled: true, Threads: 1, DedupeBytes: 1 << 12, IOBytes: 1, LoadFactor: 0.9, Backoff: time.Second},
+			play:    (*stage).largeBatches, check: whole,
+		},
 		{name: "undo that fails", play: (*stage).undoFails, check: whole},
 	}
 }
@@ -48,7 +55,7 @@ type stage struct {
 }
 
 func newStage(t *testing.T, s *scene, struck vfs.Rule, r *recorder) *stage {
-	g := &stage{rig: &rig{t: t, c: small(), every: time.Minute, ledgers: map[string]*ledger{}}, disk: vfs.NewCrash(), struck: struck, record: r}
+	g := &stage{rig: &rig{t: t, c: small(), every: time.Minute, cleaner: s.cleaner, ledgers: map[string]*ledger{}}, disk: vfs.NewCrash(), struck: struck, record: r}
 	if s.setup != nil {
 		s.setup(&g.c)
 	}
@@ -362,6 +369,33 @@ func (g *stage) reserve() {
 	err = g.s.Close()
 	g.want(err == nil, "stop: %v", err)
 	reserves(false, "after a stop")
+}
+
+// largeBatches has a log compacted whose batches are larger than what the cleaner reads at once.
+func (g *stage) largeBatches() {
+	if !g.start() {
+		return
+	}
+	book := g.ledger("t")
+	book.compact = true
+	for i := range 8 {
+		g.mu.Lock()
+		book.entries = slices.Clone(book.entries)
+		for i := range book.entries { // the next one has the same key
+			book.entries[i].optional = true
+		}
+		g.mu.Unlock()
+		raw := batch.Append(nil, batch.Plain(), []batch.Message{{Timestamp: time.Now().UnixMilli(), Key: []byte("k"), Value: bytes.Repeat([]byte{byte(i)}, headerWindowBytes)}})
+		_, err := g.append("t", raw, AppendOptions{Durable: true, LeaderEpoch: 1})
+		synctest.Wait()
+		if !g.want(err == nil, "append: %v", err) {
+			return
+		}
+	}
+	time.Sleep(2 * time.Minute)
+	g.want(g.s.CleanerStats().Cleaned > 0, "nothing was compacted")
+	err := g.s.Close()
+	g.want(err == nil, "stop: %v", err)
 }
 
 // undoFails has appends fail whose bytes, a part of them or all, cannot be taken back at once: the next append does it first.
