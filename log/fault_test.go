@@ -47,7 +47,8 @@ func TestErrorAtEveryCall(t *testing.T) {
 	}
 	c := &errorTally{kinds: map[string]int{}, sites: map[vfs.Site]int{}}
 	all := []part{
-		{"compacting", c.compacting}, {"moving", c.moving}, {"starting with moves", c.startingWithMoves}, {"reserving", c.reserving}, {"syncing all", c.syncingAll},
+		{"compacting", c.compacting}, {"moving", c.moving}, {"starting with moves", c.startingWithMoves}, {"starting over", c.startingOver},
+		{"reserving", c.reserving}, {"syncing all", c.syncingAll},
 		{"recovering/0", func(t *testing.T) { c.recovering(t, 0, every) }}, {"recovering/1", func(t *testing.T) { c.recovering(t, 1, every) }},
 	}
 	for _, s := range scenes() {
@@ -193,11 +194,7 @@ func (c *errorTally) recovering(t *testing.T, seed uint64, every int) {
 		newLife(b, seed, nil, r.watch).live(50)
 	})
 	had := map[vfs.Site]int{}
-	for i := range r.moments {
-		// Some, and those at which a log's start may be durable and what lies before it is not.
-		if i%(5*every) != 0 && (every > 1 || !strings.HasSuffix(r.moments[i].op.To, logStartFile)) {
-			continue
-		}
+	for i := 0; i < len(r.moments); i += 5 * every {
 		synctest.Test(t, func(t *testing.T) { // one by one: after a day producers are forgotten
 			for j, w := range r.moments[i].crashes(seed, 1) {
 				if i%20 == 0 && j == 0 {
@@ -207,6 +204,25 @@ func (c *errorTally) recovering(t *testing.T, seed uint64, every int) {
 			}
 		})
 	}
+}
+
+// startingOver has calls fail while a log is opened whose end was lost, and its start, which is durable, lies behind that.
+func (c *errorTally) startingOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewCrash()
+		b := newRig(t, disk)
+		for i := range 9 {
+			if _, err := b.append("t", data(batch.Plain(), time.Now().UnixMilli(), i, 3), AppendOptions{Durable: i < 2}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.deleteBefore("t", b.must("t").Offsets().End); err != nil {
+			t.Fatal(err)
+		}
+		w := wreck{mode: vfs.LoseUnsynced, fs: disk.Crash(vfs.LoseUnsynced, 0), promises: b.promises(), c: b.c}
+		_ = b.s.Close()
+		c.strikeRecovery(t, &w, map[vfs.Site]int{})
+	})
 }
 
 // spoilMetadata damages the file of each partition that says whose it is. Nothing is promised any more.
