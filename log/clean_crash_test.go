@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -73,12 +74,17 @@ func (q *inquest) compacting(t *testing.T) {
 			if err := p.s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			for i := range r.moments {
+			lives := len(r.moments)
+			for i := 0; i < len(r.moments); i++ { // it grows by starts that go on with a compaction, and crash again
+				second := i >= lives
 				for _, w := range r.moments[i].crashes(seed, 1) {
-					if !q.admit(&w) {
+					if w.second = second; !q.admit(&w) {
 						continue
 					}
-					if err := w.note.(*compactor).revive(w.fs, i%29 == int(seed)); err != nil {
+					if !second && i%4 == 0 && strings.HasSuffix(w.op.Site.File, "replace.go") {
+						r.moments = append(r.moments, w.note.(*compactor).recordStart(w.fs)...)
+					}
+					if err := w.note.(*compactor).revive(w.fs, !second && i%29 == int(seed)); err != nil {
 						t.Fatalf("seed %d: crash %s at %v by %v: %v", seed, w.mode, w.op, w.op.Site, err)
 					}
 				}
@@ -92,6 +98,16 @@ func (q *inquest) compacting(t *testing.T) {
 func (p *compactor) copy() *compactor {
 	r := &rig{t: p.t, c: p.c, every: p.every, ledgers: p.ledgers, cleaner: p.cleaner}
 	return &compactor{rig: r, rng: p.rng, history: slices.Clone(p.history), sequence: maps.Clone(p.sequence), open: maps.Clone(p.open), batches: p.batches, failed: p.failed}
+}
+
+// recordStart takes a moment at each change that a start on the disk makes.
+func (p *compactor) recordStart(fs *vfs.Crash) []moment {
+	disk := fs.Crash(vfs.Kill, 0)
+	r := recorder{c: p.c, promises: func() []ledger { return nil }, note: func() noted { return p.copy() }}
+	r.watch(disk)
+	_ = p.copy().openAndCheck(disk, false) // what goes wrong shows when the wreck is checked
+	disk.OnOp(nil)
+	return r.moments
 }
 
 func (p *compactor) mark(h *maphash.Hash) {

@@ -152,10 +152,15 @@ func (q *inquest) moving(t *testing.T) {
 		b.open()
 		moveWork(b)
 		disk.OnOp(nil)
-		for i := range r.moments {
+		lives := len(r.moments)
+		for i := 0; i < len(r.moments); i++ { // it grows by starts that complete a swap, and crash again
+			second := i >= lives
 			for _, w := range r.moments[i].crashes(1, 1) {
-				if !q.admit(&w) {
+				if w.second = second; !q.admit(&w) {
 					continue
+				}
+				if !second && strings.HasSuffix(w.op.To, deleteDirSuffix) {
+					r.moments = append(r.moments, (&dirsWreck{w}).recordStart(t)...)
 				}
 				if err := (&dirsWreck{w}).recover(t, w.fs); err != nil {
 					t.Fatalf("crash %s at %v by %v: %v", w.mode, w.op, w.op.Site, err)
@@ -164,6 +169,31 @@ func (q *inquest) moving(t *testing.T) {
 			r.moments[i].disk = nil
 		}
 	})
+}
+
+// recordStart takes a moment at each change that a start on the wreck makes.
+func (w *dirsWreck) recordStart(t *testing.T) []moment {
+	promises := slices.Clone(w.promises)
+	for i := range promises {
+		if w.mode != vfs.Kill {
+			promises[i].written = promises[i].durable
+		}
+	}
+	disk := w.fs.Crash(vfs.Kill, 0)
+	b := newDirsRig(t, disk)
+	b.assigned = maps.Clone(w.note.(places))
+	r := recorder{c: b.c, promises: func() []ledger { return slices.Clone(promises) }, note: b.places}
+	r.watch(disk)
+	b.open()
+	for i := range promises {
+		g := promises[i]
+		b.ledgers[g.topic] = &g
+		_, _ = b.log(g.topic)
+	}
+	time.Sleep(time.Minute)
+	_ = b.d.Close()
+	disk.OnOp(nil)
+	return r.moments
 }
 
 // moving has calls of the disk fail while logs move: nothing that was promised is lost.
