@@ -187,14 +187,14 @@ func (c *errorTally) compacting(t *testing.T) {
 	if len(quiet) < 200 {
 		t.Errorf("the cleaner made %d calls only", len(quiet))
 	}
-	step := 12
+	step := 24
 	if testing.Short() {
 		step = 199
 	}
 	for way, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}, {Err: syscall.EIO, After: true}} {
 		had := map[vfs.Site]int{}
 		for i, op := range quiet {
-			if had[op.Site]++; (had[op.Site] > 1 || testing.Short()) && i%step != 4*way {
+			if had[op.Site]++; (had[op.Site] > 1 || testing.Short()) && i%step != 8*way {
 				continue
 			}
 			synctest.Test(t, func(t *testing.T) {

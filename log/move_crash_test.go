@@ -207,14 +207,14 @@ func (c *errorTally) moving(t *testing.T) {
 		moveWork(b)
 		calls = f.Calls()
 	})
-	step := 4
+	step := 10
 	if testing.Short() {
 		step = 197
 	}
 	for way, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}} {
 		had := map[vfs.Site]int{}
 		for i, op := range calls {
-			if had[op.Site]++; (had[op.Site] > 2 || testing.Short()) && i%step != 2*way {
+			if had[op.Site]++; (had[op.Site] > 2 || testing.Short()) && i%step != 5*way {
 				continue
 			}
 			synctest.Test(t, func(t *testing.T) {

@@ -386,6 +386,7 @@ func (g *stage) largeBatches() {
 	if !g.start() {
 		return
 	}
+	g.rules(vfs.Rule{Kind: vfs.OpWrite, Path: "*" + cleanedSuffix, Err: syscall.ENOSPC}) // the first try leaves files that have to go
 	book := g.ledger("t")
 	book.compact = true
 	for i := range 8 {
