@@ -52,7 +52,7 @@ func (p *compactor) pause(d time.Duration) {
 func (q *inquest) compacting(t *testing.T) {
 	every, seeds := 7, uint64(2)
 	if testing.Short() {
-		every, seeds = 211, 1
+		every, seeds = 401, 1
 	}
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
@@ -66,7 +66,7 @@ func (q *inquest) compacting(t *testing.T) {
 					return true
 				}
 				had[op.Site]++
-				return had[op.Site] > 1 && op.Call%every != 0
+				return (had[op.Site] > 1 || testing.Short()) && op.Call%every != 0
 			}
 			r.watch(disk)
 			p.live()
@@ -189,7 +189,7 @@ func (c *errorTally) compacting(t *testing.T) {
 	}
 	step := 24
 	if testing.Short() {
-		step = 199
+		step = 401
 	}
 	for way, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}, {Err: syscall.EIO, After: true}} {
 		had := map[vfs.Site]int{}

@@ -189,7 +189,7 @@ func (m *moment) crashes(seed uint64, torn int) []wreck {
 func TestCrashAtEveryChange(t *testing.T) {
 	lives, steps := 44, 30
 	if testing.Short() {
-		lives, steps = 2, 20
+		lives, steps = 2, 16
 	}
 	q := newInquest()
 	all := []part{{"compacting", q.compacting}, {"moving", q.moving}, {"moving what was compacted", q.movingCompacted}}

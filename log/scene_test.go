@@ -451,7 +451,7 @@ func (q *inquest) scene(t *testing.T, s *scene) {
 	}
 	every := 1
 	if testing.Short() {
-		every = 5
+		every = 23
 	}
 	synctest.Test(t, func(t *testing.T) {
 		for i := 0; i < len(r.moments); i += every {
@@ -498,7 +498,7 @@ func (c *errorTally) scene(t *testing.T, s *scene) {
 	calls := play(vfs.Rule{}, false)
 	for way, rule := range faulty() {
 		for _, n := range someOfEachSite(calls, uint64(way), 2) {
-			if testing.Short() && n%11 != way {
+			if testing.Short() && n%31 != way {
 				continue
 			}
 			rule := at(rule, n, calls[n-1])
