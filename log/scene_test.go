@@ -117,7 +117,11 @@ func (g *stage) want(ok bool, format string, args ...any) bool {
 
 // start opens the store, once more if the first try met the error.
 func (g *stage) start() bool {
-	return g.want(g.open() || g.open(), "the store does not open")
+	ok := g.open()
+	if !ok {
+		ok = g.open()
+	}
+	return g.want(ok, "the store does not open")
 }
 
 // send appends one batch of n records. A log may be out of service where a call was struck.
