@@ -3,9 +3,10 @@ package log
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
-	"sync"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -47,55 +48,49 @@ func (p *compactor) pause(d time.Duration) {
 	}
 }
 
-// After a crash at any change of the disk while a log is compacted, in every way that
-// a crash can leave the disk, no key has lost its last value, and compaction goes on.
-func TestCrashWhileCompacting(t *testing.T) {
+// compacting crashes while a log is compacted: no key has lost its last value, and compaction goes on.
+func (q *inquest) compacting(t *testing.T) {
 	every, seeds := 7, uint64(2)
 	if testing.Short() {
-		every, seeds = 41, 1
+		every, seeds = 401, 1
 	}
-	points, kinds := 0, map[string]int{}
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
-			type wreck struct {
-				op   vfs.Op
-				mode vfs.Mode
-				fs   *vfs.Crash
-				p    *compactor
-			}
 			disk := vfs.NewCrash()
 			p := newCompactor(t, disk, seed)
 			p.codecs = 1 // compressors cost more than all the rest
-			var mu sync.Mutex
-			var wrecks []wreck
-			disk.OnOp(func(op vfs.Op) {
-				if !p.quiet.Load() || op.Call%every != 0 {
-					return
+			had := map[vfs.Site]int{}
+			r := recorder{c: p.c, promises: func() []ledger { return nil }, note: func() noted { return p.copy() }}
+			r.skip = func(op vfs.Op) bool {
+				if !p.quiet.Load() {
+					return true
 				}
-				mu.Lock()
-				defer mu.Unlock()
-				for _, mode := range vfs.Modes() {
-					wrecks = append(wrecks, wreck{op, mode, disk.Crash(mode, seed), p.copy()})
-				}
-			})
+				had[op.Site]++
+				return (had[op.Site] > 1 || testing.Short()) && op.Call%every != 0
+			}
+			r.watch(disk)
 			p.live()
 			disk.OnOp(nil)
 			if err := p.s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			for i := range wrecks {
-				w := &wrecks[i]
-				kinds[w.op.Kind.String()]++
-				if err := w.p.revive(w.fs, i%29 == int(seed)); err != nil {
-					t.Fatalf("seed %d: crash %s at %v: %v", seed, w.mode, w.op, err)
+			lives := len(r.moments)
+			for i := 0; i < len(r.moments); i++ { // it grows by starts that go on with a compaction, and crash again
+				second := i >= lives
+				for _, w := range r.moments[i].crashes(seed, 1) {
+					if w.second = second; !q.admit(&w) {
+						continue
+					}
+					if !second && i%4 == 0 && strings.HasSuffix(w.op.Site.File, "replace.go") {
+						r.moments = append(r.moments, w.note.(*compactor).recordStart(w.fs)...)
+					}
+					if err := w.note.(*compactor).revive(w.fs, !second && i%29 == int(seed)); err != nil {
+						t.Fatalf("seed %d: crash %s at %v by %v: %v", seed, w.mode, w.op, w.op.Site, err)
+					}
 				}
+				r.moments[i].disk = nil
 			}
-			points += len(wrecks)
 		})
-	}
-	t.Logf("%d crash points: %v", points, kinds)
-	if every == 7 && points < 3000 {
-		t.Errorf("only %d crash points", points)
 	}
 }
 
@@ -103,6 +98,22 @@ func TestCrashWhileCompacting(t *testing.T) {
 func (p *compactor) copy() *compactor {
 	r := &rig{t: p.t, c: p.c, every: p.every, ledgers: p.ledgers, cleaner: p.cleaner}
 	return &compactor{rig: r, rng: p.rng, history: slices.Clone(p.history), sequence: maps.Clone(p.sequence), open: maps.Clone(p.open), batches: p.batches, failed: p.failed}
+}
+
+// recordStart takes a moment at each change that a start on the disk makes.
+func (p *compactor) recordStart(fs *vfs.Crash) []moment {
+	disk := fs.Crash(vfs.Kill, 0)
+	r := recorder{c: p.c, promises: func() []ledger { return nil }, note: func() noted { return p.copy() }}
+	r.watch(disk)
+	_ = p.copy().openAndCheck(disk, false) // what goes wrong shows when the wreck is checked
+	disk.OnOp(nil)
+	return r.moments
+}
+
+func (p *compactor) mark(h *maphash.Hash) {
+	for _, w := range p.history {
+		maphash.WriteComparable(h, w)
+	}
 }
 
 // revive opens the disk, checks it, lets the cleaner go on, and checks again. With again
@@ -154,48 +165,53 @@ func (p *compactor) openAndCheck(disk *vfs.Crash, goOn bool) error {
 	return nil
 }
 
-// An error at any call of the disk while a log is compacted loses nothing, and after a
+// compacting has calls of the disk fail while a log is compacted: that loses nothing, and after a
 // restart on a disk that works compaction goes on.
-func TestErrorWhileCompacting(t *testing.T) {
-	var calls []vfs.Op
-	var quiet []int // calls made while only the cleaner and the janitor work
+func (c *errorTally) compacting(t *testing.T) {
+	var quiet []vfs.Op // calls made while only the cleaner and the janitor work
 	synctest.Test(t, func(t *testing.T) {
 		f := vfs.NewFault(vfs.NewCrash())
+		f.Trace(helper)
 		p := newCompactor(t, f, 1)
 		p.codecs = 1
 		p.onPause = func(begin bool) {
-			for !begin && p.calls < len(f.Calls()) {
-				p.calls++
-				quiet = append(quiet, p.calls)
+			all := f.Calls()
+			if !begin {
+				quiet = append(quiet, all[p.calls:]...)
 			}
-			p.calls = len(f.Calls())
+			p.calls = len(all)
 		}
 		p.live()
 		_ = p.s.Close()
-		calls = f.Calls()
 	})
-	step := 3
-	if testing.Short() {
-		step = 59
+	if len(quiet) < 200 {
+		t.Errorf("the cleaner made %d calls only", len(quiet))
 	}
-	for _, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}, {Err: syscall.EIO, After: true}} {
-		for i := 0; i < len(quiet); i += step {
+	step := 24
+	if testing.Short() {
+		step = 401
+	}
+	for way, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}, {Err: syscall.EIO, After: true}} {
+		had := map[vfs.Site]int{}
+		for i, op := range quiet {
+			if had[op.Site]++; (had[op.Site] > 1 || testing.Short()) && i%step != 8*way {
+				continue
+			}
 			synctest.Test(t, func(t *testing.T) {
 				rule := fault
-				rule.Call = quiet[i]
+				rule.Call = op.Call
 				disk := vfs.NewCrash()
-				p := newCompactor(t, vfs.NewFault(disk, rule), 1)
+				f := vfs.NewFault(disk, rule)
+				f.Trace(helper)
+				p := newCompactor(t, f, 1)
 				p.codecs = 1
 				p.live()
 				_ = p.s.Close()
+				c.add(f.Calls()[op.Call-1])
 				if err := p.revive(disk.Crash(vfs.LoseUnsynced, 0), false); err != nil {
-					t.Fatalf("%v at %v, and then a power cut: %v", rule.Err, calls[quiet[i]-1], err)
+					t.Fatalf("%v at %v by %v, and then a power cut: %v", rule.Err, op, op.Site, err)
 				}
 			})
 		}
-	}
-	t.Logf("%d calls with errors", 3*len(quiet)/step)
-	if len(quiet) < 200 {
-		t.Errorf("the cleaner made %d calls only", len(quiet))
 	}
 }

@@ -1,7 +1,6 @@
 package log
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -28,7 +28,9 @@ type wreck struct {
 	mode     vfs.Mode
 	fs       *vfs.Crash
 	promises []ledger
-	second   bool // it is of a crash in the middle of a recovery
+	c        Config // of its logs
+	note     noted  // what else was known
+	second   bool   // it is of a crash in the middle of a recovery
 }
 
 // moment is a disk at one change, from which each kind of crash is made.
@@ -37,11 +39,19 @@ type moment struct {
 	at       time.Time
 	disk     *vfs.Crash
 	promises []ledger
+	c        Config
+	note     noted
 }
+
+// noted is what is known at a moment beside the promises of its ledgers.
+type noted interface{ mark(h *maphash.Hash) }
 
 // recorder takes moments.
 type recorder struct {
+	c        Config
 	promises func() []ledger
+	note     func() noted      // may be nil
+	skip     func(vfs.Op) bool // at which changes no moment is taken; may be nil
 
 	mu      sync.Mutex
 	moments []moment
@@ -53,9 +63,15 @@ func (r *recorder) watch(disk *vfs.Crash) {
 	disk.OnOp(func(op vfs.Op) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if r.skip != nil && r.skip(op) {
+			return
+		}
 		// What was promised before the crash must be there, and nothing that was not tried by then.
 		before := r.promises()
-		m := moment{op, time.Now(), disk.Moment(), r.promises()}
+		m := moment{op: op, at: time.Now(), disk: disk.Moment(), promises: r.promises(), c: r.c}
+		if r.note != nil {
+			m.note = r.note()
+		}
 		for i := range m.promises {
 			g := &m.promises[i]
 			g.written, g.durable, g.start, g.removed = 0, 0, 0, false
@@ -135,7 +151,11 @@ func (w *wreck) fingerprint(seed maphash.Seed) uint64 {
 		for _, e := range g.entries {
 			_, _ = h.Write(e.bytes[:batch.HeaderBytes]) // the CRC among others
 			flag(e.optional)
+			flag(e.broken)
 		}
+	}
+	if w.note != nil {
+		w.note.mark(&h)
 	}
 	return h.Sum64()
 }
@@ -155,7 +175,7 @@ func (m *moment) crashes(seed uint64, torn int) []wreck {
 			}
 		}
 		for i := range n {
-			w := wreck{op: m.op, at: m.at, mode: mode, promises: m.promises}
+			w := wreck{op: m.op, at: m.at, mode: mode, promises: m.promises, c: m.c, note: m.note}
 			w.fs = m.disk.Crash(mode, seed+uint64(i)*1000)
 			all = append(all, w)
 		}
@@ -163,53 +183,57 @@ func (m *moment) crashes(seed uint64, torn int) []wreck {
 	return all
 }
 
-// wreck is the disk after a crash at this moment: what was promised before it must
-// be there, and nothing that was not tried by then.
-func (b *rig) wreck(disk *vfs.Crash, op vfs.Op, mode vfs.Mode, seed uint64) wreck {
-	before := b.promises()
-	after := disk.Crash(mode, seed)
-	promises := b.promises()
-	for i := range promises {
-		g := &promises[i]
-		g.written, g.durable, g.start = 0, 0, 0
-		for _, was := range before {
-			if was.topic == g.topic {
-				g.written, g.durable, g.start = was.written, was.durable, was.start
-			}
-		}
-	}
-	return wreck{op: op, at: time.Now(), mode: mode, fs: after, promises: promises}
-}
-
 // After a crash at any change of the disk, in every way that a crash can leave it,
 // everything that was promised is there and nothing else, and the log takes appends. So
 // it is after a crash in the middle of that recovery, and when a call had failed before.
 func TestCrashAtEveryChange(t *testing.T) {
-	lives, steps := uint64(58), 30
+	lives, steps := 44, 30
 	if testing.Short() {
-		lives, steps = 2, 20
+		lives, steps = 2, 16
 	}
 	q := newInquest()
-	t.Run("life", func(t *testing.T) {
-		for seed := range lives {
-			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-				t.Parallel()
-				q.life(t, seed, steps)
-			})
-		}
-	})
-	t.Logf("%d crash points, %d of them in a recovery; %d more were like one of them; at %v", len(q.seen), q.second, q.again, q.kinds)
-	reportSites(t, "crashes", q.sites, func(s callSite) bool { return s.changes })
-	if !testing.Short() && !t.Failed() {
-		if len(q.seen) < 100_000 {
+	all := []part{{"compacting", q.compacting}, {"moving", q.moving}, {"moving what was compacted", q.movingCompacted}}
+	for _, s := range scenes() {
+		all = append(all, part{"scene/" + s.name, func(t *testing.T) { q.scene(t, &s) }})
+	}
+	for seed := range lives {
+		all = append(all, part{"life/" + strconv.Itoa(seed), func(t *testing.T) { q.life(t, uint64(seed), steps) }})
+	}
+	together(t, all, func(t *testing.T) {
+		t.Logf("%d crash points, %d of them in a recovery; %d more were like one of them; at %v", len(q.seen), q.second, q.again, q.kinds)
+		reportSites(t, "crashes", q.sites, func(s callSite) bool { return s.changes })
+		if !testing.Short() && len(q.seen) < 100_000 {
 			t.Errorf("only %d crash points", len(q.seen))
 		}
+	})
+}
+
+// part is one of the tests that share a table of call sites.
+type part struct {
+	name string
+	run  func(*testing.T)
+}
+
+// together runs the parts side by side, and then the report if all of them were run and went well.
+func together(t *testing.T, all []part, report func(*testing.T)) {
+	var ran atomic.Int64
+	t.Cleanup(func() {
+		if !t.Failed() && int(ran.Load()) == len(all) {
+			report(t)
+		}
+	})
+	for _, p := range all {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			ran.Add(1)
+			p.run(t)
+		})
 	}
 }
 
 // life records one life and checks what a crash at each of its changes leaves.
 func (q *inquest) life(t *testing.T, seed uint64, steps int) {
-	var r recorder
+	r := recorder{c: small()}
 	synctest.Test(t, func(t *testing.T) {
 		b := &rig{t: t}
 		r.promises = b.promises
@@ -279,7 +303,7 @@ func (w *wreck) recordRecovery(t *testing.T) []moment {
 			promises[i].written = promises[i].durable
 		}
 	}
-	r := recorder{promises: func() []ledger { return slices.Clone(promises) }}
+	r := recorder{c: w.c, promises: func() []ledger { return slices.Clone(promises) }}
 	disk := w.fs.Crash(vfs.Kill, 0)
 	r.watch(disk)
 	b := w.rig(t, disk)
@@ -297,7 +321,7 @@ func (w *wreck) recordRecovery(t *testing.T) []moment {
 }
 
 func (w *wreck) rig(t *testing.T, disk vfs.FS) *rig {
-	b := &rig{t: t, fs: disk, c: small(), every: time.Minute, ledgers: map[string]*ledger{}}
+	b := &rig{t: t, fs: disk, c: w.c, every: time.Minute, ledgers: map[string]*ledger{}}
 	for i := range w.promises {
 		g := w.promises[i]
 		b.ledgers[g.topic] = &g
@@ -389,289 +413,4 @@ func (b *rig) visit(g *ledger, killed, first bool) error {
 	g.entries = append(slices.Clip(g.found), entry{first: end, last: end, bytes: raw})
 	g.durable, g.written, g.start = end+1, end+1, min(g.start, l.Offsets().Start)
 	return nil
-}
-
-// faulty are the ways in which a call fails: not at all done, done in part on a full
-// disk, done all the same, and together with all calls after it.
-func faulty() []vfs.Rule {
-	return []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC, Short: 50}, {Err: syscall.EIO, After: true}, {Err: syscall.EIO, Times: -1}}
-}
-
-// at makes the rule strike at the n-th call, which is op.
-func at(rule vfs.Rule, n int, op vfs.Op) vfs.Rule {
-	if rule.Times < 0 {
-		rule.Nth = n
-		return rule
-	}
-	rule.Call = n
-	if op.Kind != vfs.OpWrite && op.Kind != vfs.OpRead {
-		rule.Short = 0
-	}
-	return rule
-}
-
-// An error at any call of the disk loses nothing that was promised, wedges nothing,
-// and after a restart on a disk that works the logs are whole. In most of the lives
-// something had failed before. Short lives have an error at each of their calls, long ones
-// at some calls from each place in the code.
-func TestErrorAtEveryCall(t *testing.T) {
-	lives, every := uint64(9), 1
-	if testing.Short() {
-		lives, every = 2, 29
-	}
-	tally := &errorTally{kinds: map[string]int{}, sites: map[vfs.Site]int{}}
-	t.Run("life", func(t *testing.T) {
-		for seed := range lives {
-			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-				t.Parallel()
-				before := map[uint64][]vfs.Rule{
-					1: {{Kind: vfs.OpSync, Nth: 6, Err: syscall.EIO}},
-					2: {{Kind: vfs.OpWrite, Path: "*.log", Nth: 6, Err: syscall.ENOSPC, Short: 50}},
-					3: {{Kind: vfs.OpReadDir, Nth: 1, Err: syscall.EIO}},
-				}[seed%4]
-				if seed < 2 {
-					tally.strike(t, seed, 14, before, func(calls []vfs.Op, i int) []int {
-						var all []int
-						for n := 1 + i; n <= len(calls); n += every * max(1, i*i) { // the last kind less often
-							all = append(all, n)
-						}
-						return all
-					})
-					return
-				}
-				tally.strike(t, seed, 40, before, func(calls []vfs.Op, i int) []int { return someOfEachSite(calls, seed*10+uint64(i), 1) })
-			})
-		}
-	})
-	tally.reserving(t)
-	tally.syncingAll(t)
-	for seed := range uint64(2) {
-		tally.recovering(t, seed, every)
-	}
-	if t.Failed() {
-		return
-	}
-	t.Logf("%d errors: %v", tally.total, tally.kinds)
-	reportSites(t, "errors", tally.sites, func(callSite) bool { return true })
-}
-
-// errorTally counts the errors that were injected.
-type errorTally struct {
-	mu    sync.Mutex
-	total int
-	kinds map[string]int
-	sites map[vfs.Site]int
-}
-
-func (c *errorTally) add(op vfs.Op) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.total++
-	c.kinds[op.Kind.String()]++
-	c.sites[op.Site]++
-}
-
-// strike has one life over and over, each time with one of its calls failing in one way.
-func (c *errorTally) strike(t *testing.T, seed uint64, steps int, before []vfs.Rule, choose func(calls []vfs.Op, way int) []int) {
-	calls := lifeWithErrors(t, seed, steps, append(slices.Clip(before), vfs.Rule{Path: "no such file"}))
-	for way, rule := range faulty() {
-		for _, n := range choose(calls, way) {
-			made := lifeWithErrors(t, seed, steps, append(slices.Clip(before), at(rule, n, calls[n-1])))
-			if n <= len(made) { // goroutines may take turns in another order
-				c.add(made[n-1])
-			}
-		}
-	}
-}
-
-// someOfEachSite chooses calls so that each kind of call at each site is among them up to most times.
-func someOfEachSite(calls []vfs.Op, seed uint64, most int) []int {
-	type place struct {
-		kind vfs.OpKind
-		site vfs.Site
-	}
-	rng, had := rand.New(rand.NewPCG(seed, 4)), map[place]int{}
-	var all []int
-	for _, i := range rng.Perm(len(calls)) {
-		p := place{calls[i].Kind, calls[i].Site}
-		if had[p]++; had[p] <= most {
-			all = append(all, i+1)
-		}
-	}
-	slices.Sort(all)
-	return all
-}
-
-// reserving has the reservation of blocks fail, for which a segment must be larger than
-// those of a life. It is no matter: the write itself tells whether there is space.
-func (c *errorTally) reserving(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := vfs.NewFault(vfs.NewCrash(), vfs.Rule{Kind: vfs.OpPreallocate, Path: "data/*/*.log", Err: syscall.ENOSPC})
-		f.Trace(helper)
-		b := newRig(t, f)
-		b.c = DefaultConfig()
-		value := bytes.Repeat([]byte{'x'}, firstReserve/2)
-		for range 3 {
-			raw := batch.Append(nil, batch.Plain(), []batch.Message{{Timestamp: time.Now().UnixMilli(), Value: value}})
-			if _, err := b.append("t", raw, AppendOptions{Durable: true}); err != nil {
-				t.Error(err)
-			}
-		}
-		if err := b.ledger("t").check(b.must("t"), true); err != nil {
-			t.Error(err)
-		}
-		if err := b.s.Close(); err != nil {
-			t.Error(err)
-		}
-		for _, op := range f.Calls() {
-			if op.Kind == vfs.OpPreallocate {
-				c.add(op)
-			}
-		}
-	})
-}
-
-// syncingAll has one sync for all files fail, which a stop of many logs asks for.
-func (c *errorTally) syncingAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := vfs.NewFault(vfs.NewCrash(), vfs.Rule{Kind: vfs.OpSyncFS, Err: syscall.EIO})
-		f.Trace(helper)
-		b := &rig{t: t, fs: f, c: small(), every: time.Minute, whole: true, ledgers: map[string]*ledger{}}
-		b.open()
-		for i := range syncFSFrom + 1 {
-			if _, err := b.append(strconv.Itoa(i), data(batch.Plain(), 0, i, 1), AppendOptions{}); err != nil {
-				t.Error(err)
-			}
-		}
-		if err := b.s.Close(); !errors.Is(err, ErrOffline) {
-			t.Errorf("close: %v", err)
-		}
-		for _, op := range f.Calls() {
-			if op.Kind == vfs.OpSyncFS {
-				c.add(op)
-			}
-		}
-	})
-}
-
-// recovering has calls fail while logs are opened after a crash, up to three from each place
-// in the code: the start after that finds all that was promised. Among the disks is
-// one with a damaged partition.metadata, of which nothing is asked.
-func (c *errorTally) recovering(t *testing.T, seed uint64, every int) {
-	var r recorder
-	synctest.Test(t, func(t *testing.T) {
-		b := &rig{t: t}
-		r.promises = b.promises
-		newLife(b, seed, nil, r.watch).live(50)
-	})
-	had := map[vfs.Site]int{}
-	for i := 0; i < len(r.moments); i += 5 * every {
-		synctest.Test(t, func(t *testing.T) { // one by one: after a day producers are forgotten
-			for j, w := range r.moments[i].crashes(seed, 1) {
-				if i%20 == 0 && j == 0 {
-					w.spoilMetadata()
-				}
-				c.strikeRecovery(t, &w, had)
-			}
-		})
-	}
-}
-
-// spoilMetadata damages the file of each partition that says whose it is. Nothing is promised any more.
-func (w *wreck) spoilMetadata() {
-	names, err := vfs.Files(w.fs, "data")
-	if err != nil {
-		return // there is no directory yet
-	}
-	for _, name := range names {
-		if strings.HasSuffix(name, metadataFile) {
-			_ = writeFile(w.fs, name, []byte("nonsense"), true)
-		}
-	}
-	w.promises = slices.Clone(w.promises)
-	for i := range w.promises {
-		w.promises[i].gone, w.promises[i].removed = true, false
-	}
-}
-
-// strikeRecovery has calls of a recovery fail, of those places that had fewer than three.
-func (c *errorTally) strikeRecovery(t *testing.T, w *wreck, had map[vfs.Site]int) {
-	for n, call := range w.openWith(t, w.fs.Crash(vfs.Kill, 0), vfs.Rule{Path: "no such file"}) {
-		if had[call.Site]++; had[call.Site] > 3 {
-			continue
-		}
-		disk := w.fs.Crash(vfs.Kill, 0)
-		made := w.openWith(t, disk, vfs.Rule{Call: n + 1, Err: syscall.EIO})
-		if n < len(made) {
-			c.add(made[n])
-		}
-		if len(w.promises) > 0 && w.promises[0].gone && !w.promises[0].removed {
-			continue // of what was spoiled nothing is asked
-		}
-		second := *w
-		second.fs, second.mode, second.promises = disk.Crash(vfs.LoseUnsynced, 0), vfs.LoseUnsynced, slices.Clone(w.promises)
-		if err := second.recover(t); err != nil {
-			t.Errorf("crash %s at %v, an error at %v by %v, and a power cut: %v\n%s", w.mode, w.op, call, call.Site, err, w.describe())
-			return
-		}
-	}
-}
-
-// openWith opens all logs of the wreck on a disk with a fault, reads a little and stops.
-func (w *wreck) openWith(t *testing.T, disk *vfs.Crash, rule vfs.Rule) []vfs.Op {
-	f := vfs.NewFault(disk, rule)
-	f.Trace(helper)
-	b := w.rig(t, f)
-	s, err := OpenStore(f, "data", b.options())
-	if err != nil {
-		return f.Calls()
-	}
-	for i := range w.promises {
-		g := &w.promises[i]
-		l, err := s.Open(g.topic, 0, g.id, g.config(b.c))
-		if err != nil {
-			continue
-		}
-		if c, err := l.Read(l.Offsets().Start, 300, Stable, true); err == nil {
-			c.Release()
-		}
-	}
-	_ = s.SetAsideUnknown()
-	time.Sleep(b.every)
-	_ = s.Close()
-	return f.Calls()
-}
-
-// lifeWithErrors lives and then looks, after a power cut, whether everything that was promised is
-// there. It returns the calls of the disk that the life made.
-func lifeWithErrors(t *testing.T, seed uint64, steps int, faults []vfs.Rule) (calls []vfs.Op) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newLife(&rig{t: t}, seed, faults, nil)
-		f.live(steps)
-		calls = f.allCalls()
-		for _, rule := range faults {
-			// A failed sync and then no note of it: the operator is told to restart the machine,
-			// for what is read may not be on disk (Store.fail).
-			if n := max(rule.Call, rule.Nth); rule.Kind == vfs.OpAny && n > 0 && n <= len(calls) && strings.HasSuffix(calls[n-1].Name, syncFailedFile) {
-				return
-			}
-		}
-		modes := []vfs.Mode{vfs.LoseUnsynced}
-		if len(calls)%3 == 0 {
-			modes = append(modes, vfs.KeepAll)
-		}
-		for _, mode := range modes {
-			w := wreck{mode: mode, fs: f.disk.Crash(mode, 0), promises: f.promises()}
-			if err := w.recover(t); err != nil {
-				made := f.allCalls()
-				for _, rule := range faults {
-					if n := max(rule.Call, rule.Nth); rule.Kind == vfs.OpAny && n > 0 && n <= len(made) {
-						t.Errorf("seed %d: %+v at %v by %v", seed, rule, made[n-1], made[n-1].Site)
-					}
-				}
-				t.Errorf("after %s: %v\n%s", mode, err, w.describe())
-			}
-		}
-	})
-	return calls
 }

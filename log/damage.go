@@ -54,8 +54,8 @@ func (l *Log) setDamagesLocked(all []damage) {
 
 // Err tells that parts of the log are damaged: the error of the first of them. nil for a healthy log.
 func (l *Log) Err() error {
-	if all := l.damages(); len(all) > 0 {
-		return all[0].err
+	if d := l.damageFrom(l.marks.load().Start); d != nil {
+		return d.err
 	}
 	return nil
 }
@@ -64,7 +64,11 @@ func (l *Log) Err() error {
 // segments is found when somebody reads there.
 func (l *Log) Damages() []Damage {
 	var out []Damage
+	start := l.marks.load().Start
 	for _, d := range l.damages() {
+		if d.to <= start { // what is kept of the segment has to be walked around it, and nobody misses it
+			continue
+		}
 		out = append(out, Damage{From: d.from, To: d.to, File: l.segmentPath(d.base, logSuffix), Pos: d.pos, End: d.end, Reason: d.reason})
 	}
 	return out
@@ -116,8 +120,8 @@ func (g *segment) untilHole(pos, size int64) int64 {
 	return size
 }
 
-// addDamageLocked puts a range into the list and tells the operator, once. It is false if the range is there
-// already. producers says what is known of the producers after it.
+// addDamageLocked puts a range into the list and tells the operator, once, if it is above the log's start. It is
+// false if the range is there already. producers says what is known of the producers after it.
 func (l *Log) addDamageLocked(d damage, producers string) bool {
 	all := l.damages()
 	for i := range all {
@@ -129,6 +133,9 @@ func (l *Log) addDamageLocked(d damage, producers string) bool {
 	l.describe(&d)
 	at := sort.Search(len(all), func(i int) bool { return all[i].from > d.from || all[i].from == d.from && all[i].pos > d.pos })
 	l.setDamagesLocked(slices.Insert(slices.Clone(all), at, d))
+	if d.to <= l.marks.load().Start {
+		return true
+	}
 	l.store.slog.Error("durable data is damaged: this range cannot be read, everything else is served and appends go on",
 		"log", l.at.String(), "file", l.segmentPath(d.base, logSuffix), "byte", d.pos, "to byte", d.end, "offset", d.from, "to offset", d.to, "reason", d.reason, "producers", producers,
 		"do", fmt.Sprintf("stop the broker and put the file back from a copy; or have consumers seek to offset %d, and give the range up with kafka-delete-records before that offset", d.to))
@@ -141,10 +148,16 @@ func (l *Log) describe(d *damage) {
 	d.err = fmt.Errorf("%w: offsets %d to %d of %s (%s, bytes %d to %d): %v", ErrDamaged, d.from, d.to-1, l.at, l.segmentPath(d.base, logSuffix), d.pos, d.end, d.reason)
 }
 
-// healLocked forgets ranges that lie below the log's start.
+// healLocked forgets ranges that lie in segments below the log's start. Those of the segment of the start stay
+// known: readers pass them on their way from the index to what is above.
 func (l *Log) healLocked(start int64) {
-	all := l.damages()
-	left := slices.DeleteFunc(slices.Clone(all), func(d damage) bool { return d.to <= start })
+	all, first := l.damages(), start
+	if segments := *l.segments.Load(); len(all) > 0 {
+		if at := floor(segments, start); at >= 0 {
+			first = segments[at].base
+		}
+	}
+	left := slices.DeleteFunc(slices.Clone(all), func(d damage) bool { return d.to <= start && d.base < first })
 	if len(left) < len(all) {
 		l.setDamagesLocked(left)
 		l.store.slog.Info("damaged ranges lie below the log's start now", "log", l.at.String(), "start", start, "ranges left", len(left))
@@ -217,7 +230,7 @@ func (l *Log) confine(met *brokenAt) (misled bool, err error) {
 	l.mu.Lock()
 	size, limit := g.size.Load(), g.limit.Load()
 	if limit == math.MaxInt64 {
-		limit = l.marks.load().End
+		limit = max(l.marks.load().End, g.end) // while the log is being opened only the segment knows
 	}
 	l.mu.Unlock()
 	s := newScanner(g, f, 0, size)
@@ -460,7 +473,7 @@ func (r *loading) readDamage() error {
 	}
 	for _, d := range known {
 		at := floor(r.segments, d.from)
-		if at < 0 || d.to <= r.segments[0].base || d.to <= r.start {
+		if at < 0 || d.to <= r.segments[0].base {
 			continue
 		}
 		g := r.segments[at]
@@ -480,6 +493,9 @@ func (r *loading) readDamage() error {
 		l.describe(&d)
 		l.setDamagesLocked(append(slices.Clone(l.damages()), d))
 		r.promised = max(r.promised, d.to)
+		if d.to <= r.start {
+			continue
+		}
 		r.s.slog.Error("durable data is still damaged: this range cannot be read", "log", l.at.String(), "file", g.path(logSuffix), "byte", d.pos, "to byte", d.end, "offset", d.from, "to offset", d.to, "reason", d.reason)
 	}
 	if p := l.damage.Load(); p != nil && len(*p) == len(known) {

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
-	"sync"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -51,15 +52,28 @@ func moveWork(b *dirsRig) {
 	_ = b.d.Close()
 }
 
-// dirsWreck is two directories after a crash, what was promised by then, and what the metadata log had.
-type dirsWreck struct {
-	wreck
-	assigned map[partitionKey][16]byte
+// places is what the metadata log had at a moment.
+type places map[partitionKey][16]byte
+
+func (p places) mark(h *maphash.Hash) {
+	for _, k := range slices.SortedFunc(maps.Keys(p), func(a, b partitionKey) int { return slices.Compare(a.topic[:], b.topic[:]) }) {
+		maphash.WriteComparable(h, k)
+		maphash.WriteComparable(h, p[k])
+	}
 }
+
+func (b *dirsRig) places() noted {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return places(maps.Clone(b.assigned))
+}
+
+// dirsWreck is two directories after a crash, with what was promised by then and the places.
+type dirsWreck struct{ wreck }
 
 func (w *dirsWreck) recover(t *testing.T, disk vfs.FS) error {
 	b := newDirsRig(t, disk)
-	b.assigned = maps.Clone(w.assigned)
+	b.assigned = maps.Clone(w.note.(places))
 	promises := slices.Clone(w.promises)
 	for round := range 3 {
 		d, err := b.tryOpen()
@@ -124,85 +138,177 @@ func (w *dirsWreck) visit(promises []ledger, b *dirsRig, first bool) error {
 	return nil
 }
 
-// A crash at any change of the disk while logs move loses nothing, and leaves one log of each.
-func TestMoveCrashAtEveryChange(t *testing.T) {
+// moving crashes while logs move: that loses nothing, and leaves one log of each.
+func (q *inquest) moving(t *testing.T) {
 	every := 1
 	if testing.Short() {
-		every = 29
+		every = 67
 	}
-	points := 0
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewCrash()
 		b := newDirsRig(t, disk)
+		r := recorder{c: b.c, promises: b.promises, note: b.places, skip: func(op vfs.Op) bool { return op.Call%every != 0 }}
+		r.watch(disk)
 		b.open()
-		var mu sync.Mutex
-		var wrecks []dirsWreck
-		disk.OnOp(func(op vfs.Op) {
-			if op.Call%every != 0 {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			b.mu.Lock()
-			assigned := maps.Clone(b.assigned)
-			b.mu.Unlock()
-			for _, mode := range vfs.Modes() {
-				wrecks = append(wrecks, dirsWreck{b.wreck(disk, op, mode, 1), assigned})
-			}
-		})
 		moveWork(b)
 		disk.OnOp(nil)
-		for _, w := range wrecks {
-			if err := w.recover(t, w.fs); err != nil {
-				t.Fatalf("crash %s at %v: %v", w.mode, w.op, err)
+		lives := len(r.moments)
+		for i := 0; i < len(r.moments); i++ { // it grows by starts that complete a swap, and crash again
+			second := i >= lives
+			for _, w := range r.moments[i].crashes(1, 1) {
+				if w.second = second; !q.admit(&w) {
+					continue
+				}
+				if !second && strings.HasSuffix(w.op.To, deleteDirSuffix) {
+					r.moments = append(r.moments, (&dirsWreck{w}).recordStart(t)...)
+				}
+				if err := (&dirsWreck{w}).recover(t, w.fs); err != nil {
+					t.Fatalf("crash %s at %v by %v: %v", w.mode, w.op, w.op.Site, err)
+				}
 			}
+			r.moments[i].disk = nil
 		}
-		points = len(wrecks)
 	})
-	t.Logf("%d crash points", points)
 }
 
-// An error at any call of the disk while logs move loses nothing that was promised.
-func TestMoveErrorAtEveryCall(t *testing.T) {
+// recordStart takes a moment at each change that a start on the wreck makes.
+func (w *dirsWreck) recordStart(t *testing.T) []moment {
+	promises := slices.Clone(w.promises)
+	for i := range promises {
+		if w.mode != vfs.Kill {
+			promises[i].written = promises[i].durable
+		}
+	}
+	disk := w.fs.Crash(vfs.Kill, 0)
+	b := newDirsRig(t, disk)
+	b.assigned = maps.Clone(w.note.(places))
+	r := recorder{c: b.c, promises: func() []ledger { return slices.Clone(promises) }, note: b.places}
+	r.watch(disk)
+	b.open()
+	for i := range promises {
+		g := promises[i]
+		b.ledgers[g.topic] = &g
+		_, _ = b.log(g.topic)
+	}
+	time.Sleep(time.Minute)
+	_ = b.d.Close()
+	disk.OnOp(nil)
+	return r.moments
+}
+
+// moving has calls of the disk fail while logs move: nothing that was promised is lost.
+func (c *errorTally) moving(t *testing.T) {
 	var calls []vfs.Op
 	synctest.Test(t, func(t *testing.T) {
 		f := vfs.NewFault(vfs.NewCrash())
+		f.Trace(helper)
 		b := newDirsRig(t, f)
 		b.open()
 		moveWork(b)
 		calls = f.Calls()
 	})
-	step := 1
+	step := 10
 	if testing.Short() {
-		step = 97
+		step = 401
 	}
-	n := 0
-	for _, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}} {
-		for call := 1; call <= len(calls); call += step {
-			n++
+	for way, fault := range []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC}} {
+		had := map[vfs.Site]int{}
+		for i, op := range calls {
+			if had[op.Site]++; (had[op.Site] > 2 || testing.Short()) && i%step != 5*way {
+				continue
+			}
 			synctest.Test(t, func(t *testing.T) {
 				rule := fault
-				rule.Call = call
+				rule.Call = i + 1
 				disk := vfs.NewCrash()
 				f := vfs.NewFault(disk, rule)
+				f.Trace(helper)
 				b := newDirsRig(t, f)
 				if b.open() {
 					moveWork(b)
 					_ = b.d.Close()
 				}
-				w := dirsWreck{wreck{mode: vfs.LoseUnsynced, promises: b.promises()}, b.assigned}
+				made := f.Calls()
+				if i >= len(made) {
+					return // goroutines took turns in another order
+				}
+				c.add(made[i])
+				w := dirsWreck{wreck{mode: vfs.LoseUnsynced, promises: b.promises(), note: b.places()}}
 				if err := w.recover(t, disk.Crash(vfs.LoseUnsynced, 0)); err != nil {
-					t.Fatalf("%v at %v, and then a power cut: %v", rule.Err, f.Calls()[call-1], err)
+					t.Fatalf("%v at %v by %v, and then a power cut: %v", rule.Err, made[i], made[i].Site, err)
 				}
 			})
 		}
 	}
-	t.Logf("%d calls with errors", n)
 }
 
-// A log that was compacted moves with the gaps that this left, and a crash at any
-// change of the disk takes none of what lies behind them.
-func TestMoveOfACompactedLog(t *testing.T) {
+// startingWithMoves has calls fail while directories are opened after a crash in the middle of the swap of a log and
+// its copy, up to three from each place in the code: the start after that finds all that was promised.
+func (c *errorTally) startingWithMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewCrash()
+		b := newDirsRig(t, disk)
+		r := recorder{c: b.c, promises: b.promises, note: b.places}
+		r.skip = func(op vfs.Op) bool { return !strings.HasSuffix(op.To, deleteDirSuffix) }
+		r.watch(disk)
+		b.open()
+		moveWork(b)
+		disk.OnOp(nil)
+		if len(r.moments) == 0 {
+			t.Fatal("no log was swapped")
+		}
+		had := map[vfs.Site]int{}
+		if testing.Short() {
+			r.moments = r.moments[:1]
+		}
+		for i := range r.moments {
+			for _, w := range r.moments[i].crashes(0, 1) {
+				c.strikeStart(t, &dirsWreck{w}, had)
+			}
+		}
+	})
+}
+
+func (c *errorTally) strikeStart(t *testing.T, w *dirsWreck, had map[vfs.Site]int) {
+	calls, _ := w.openWith(t, w.fs.Crash(vfs.Kill, 0), vfs.Rule{Path: "no such file"})
+	for n, call := range calls {
+		if had[call.Site]++; had[call.Site] > 3 {
+			continue
+		}
+		disk := w.fs.Crash(vfs.Kill, 0)
+		made, after := w.openWith(t, disk, vfs.Rule{Call: n + 1, Err: syscall.EIO})
+		if n < len(made) {
+			c.add(made[n])
+		}
+		second := *w
+		second.mode, second.note = vfs.LoseUnsynced, after
+		if err := second.recover(t, disk.Crash(vfs.LoseUnsynced, 0)); err != nil {
+			t.Fatalf("crash %s at %v, an error at %v by %v, and a power cut: %v\n%s", w.mode, w.op, call, call.Site, err, w.describe())
+		}
+	}
+}
+
+// openWith opens the directories and all logs on a disk with a fault, gives moves time to end, and stops.
+func (w *dirsWreck) openWith(t *testing.T, disk *vfs.Crash, rule vfs.Rule) ([]vfs.Op, noted) {
+	f := vfs.NewFault(disk, rule)
+	f.Trace(helper)
+	b := newDirsRig(t, f)
+	b.assigned = maps.Clone(w.note.(places))
+	if !b.open() {
+		return f.Calls(), b.places()
+	}
+	for i := range w.promises {
+		b.ledgers[w.promises[i].topic] = &w.promises[i]
+		_, _ = b.log(w.promises[i].topic)
+	}
+	time.Sleep(time.Minute)
+	_ = b.d.Close()
+	return f.Calls(), b.places()
+}
+
+// movingCompacted crashes while a log moves that was compacted: it moves with the gaps that this left, and
+// none of what lies behind them is lost.
+func (q *inquest) movingCompacted(t *testing.T) {
 	every := 1
 	if testing.Short() {
 		every = 5
@@ -233,21 +339,8 @@ func TestMoveOfACompactedLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var mu sync.Mutex
-		var wrecks []dirsWreck
-		disk.OnOp(func(op vfs.Op) {
-			if op.Call%every != 0 {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			b.mu.Lock()
-			assigned := maps.Clone(b.assigned)
-			b.mu.Unlock()
-			for _, mode := range vfs.Modes() {
-				wrecks = append(wrecks, dirsWreck{wreck{op: op, mode: mode, fs: disk.Crash(mode, 1)}, assigned})
-			}
-		})
+		r := recorder{c: b.c, promises: func() []ledger { return nil }, note: b.places, skip: func(op vfs.Op) bool { return op.Call%every != 0 }}
+		r.watch(disk)
 		if err := b.move("a", "two"); err != nil {
 			t.Fatal(err)
 		}
@@ -276,15 +369,20 @@ func TestMoveOfACompactedLog(t *testing.T) {
 		if err := check(b); err != nil {
 			t.Error(err)
 		}
-		for _, w := range wrecks {
-			again := newDirsRig(t, w.fs)
-			again.c, again.cleaner, again.assigned = b.c, b.cleaner, w.assigned
-			again.ledger("a")
-			again.open()
-			if err := check(again); err != nil {
-				t.Fatalf("crash %s at %v: %v", w.mode, w.op, err)
+		for i := range r.moments {
+			for _, w := range r.moments[i].crashes(1, 1) {
+				if !q.admit(&w) {
+					continue
+				}
+				again := newDirsRig(t, w.fs)
+				again.c, again.cleaner, again.assigned = b.c, b.cleaner, maps.Clone(w.note.(places))
+				again.ledger("a")
+				again.open()
+				if err := check(again); err != nil {
+					t.Fatalf("crash %s at %v by %v: %v", w.mode, w.op, w.op.Site, err)
+				}
 			}
+			r.moments[i].disk = nil
 		}
-		t.Logf("%d crash points", len(wrecks))
 	})
 }

@@ -44,6 +44,7 @@ type ledger struct {
 	written int64 // end of what an append has answered
 	durable int64 // end of what a commit has confirmed
 	start   int64 // confirmed by DeleteBefore
+	asked   int64 // of DeleteBefore, confirmed or not
 	gone    bool  // removal was asked for
 	removed bool  // and confirmed
 	compact bool  // cleanup.policy=compact
@@ -59,6 +60,7 @@ type entry struct {
 	first, last int64
 	bytes       []byte
 	optional    bool // a compaction may have dropped it
+	broken      bool // its bytes on disk were damaged
 }
 
 func testID(n byte) (id [16]byte) {
@@ -222,6 +224,9 @@ func (b *rig) deleteBefore(topic string, offset int64) error {
 	if err != nil {
 		return err
 	}
+	b.mu.Lock()
+	b.ledgers[topic].asked = max(b.ledgers[topic].asked, offset)
+	b.mu.Unlock()
 	start, err := l.DeleteBefore(offset)
 	if err == nil {
 		b.mu.Lock()
