@@ -118,6 +118,8 @@ func TestEveryTruncationIsFound(t *testing.T) {
 				// The cluster's id is nowhere else.
 			case strings.HasSuffix(base, "checkpoint") && n == len(old)-1:
 				// The newline at the end.
+			case base == logStartFile && bytes.Equal(bytes.TrimSpace(old[:n]), bytes.TrimSpace(old)):
+				// The white space that seals the last line; Kafka writes none.
 			default:
 				t.Errorf("%s: cut off at %d of %d bytes: nothing was found", name, n, len(old))
 			}
