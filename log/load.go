@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/rotpeter/rotpeter/log/batch"
@@ -473,6 +474,10 @@ func (r *loading) readProducers(at int64) error {
 			continue
 		}
 		b, err := readFile(r.s.fs, l.snapshotPath(offset), maxSnapshotBytes)
+		if refused := syscall.Errno(0); errors.As(err, &refused) && !missing(err) {
+			// It may be whole: without it transactions that are open could be forgotten.
+			return worldly("read a producer snapshot of "+l.at.String(), err)
+		}
 		if err == nil {
 			if l.producers, err = parseSnapshot(b); err == nil {
 				from = offset
