@@ -50,7 +50,7 @@ func (p *compactor) pause(d time.Duration) {
 
 // compacting crashes while a log is compacted: no key has lost its last value, and compaction goes on.
 func (q *inquest) compacting(t *testing.T) {
-	every, seeds := 11, uint64(2)
+	every, seeds := 7, uint64(2)
 	if testing.Short() {
 		every, seeds = 401, 1
 	}

@@ -187,7 +187,7 @@ func (m *moment) crashes(seed uint64, torn int) []wreck {
 // everything that was promised is there and nothing else, and the log takes appends. So
 // it is after a crash in the middle of that recovery, and when a call had failed before.
 func TestCrashAtEveryChange(t *testing.T) {
-	lives, steps := 44, 30
+	lives, steps := 46, 30
 	if testing.Short() {
 		lives, steps = 2, 16
 	}

@@ -41,7 +41,7 @@ func at(rule vfs.Rule, n int, op vfs.Op) vfs.Rule {
 // something had failed before. Short lives have an error at each of their calls, long ones
 // at some calls from each place in the code.
 func TestErrorAtEveryCall(t *testing.T) {
-	lives, every := 6, 1
+	lives, every := 9, 1
 	if testing.Short() {
 		lives, every = 2, 29
 	}
@@ -70,7 +70,7 @@ func (c *errorTally) life(t *testing.T, seed uint64, every int) {
 		2: {{Kind: vfs.OpWrite, Path: "*.log", Nth: 6, Err: syscall.ENOSPC, Short: 50}},
 		3: {{Kind: vfs.OpReadDir, Nth: 1, Err: syscall.EIO}},
 	}[seed%4]
-	if seed < 1 {
+	if seed < 2 {
 		c.strike(t, seed, 14, before, func(calls []vfs.Op, i int) []int {
 			var all []int
 			for n := 1 + i; n <= len(calls); n += every * max(1, i*i) { // the last kind less often

@@ -140,7 +140,7 @@ func (w *dirsWreck) visit(promises []ledger, b *dirsRig, first bool) error {
 
 // moving crashes while logs move: that loses nothing, and leaves one log of each.
 func (q *inquest) moving(t *testing.T) {
-	every := 2
+	every := 1
 	if testing.Short() {
 		every = 67
 	}
