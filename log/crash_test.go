@@ -224,7 +224,11 @@ func together(t *testing.T, all []part, report func(*testing.T)) {
 	})
 	for _, p := range all {
 		t.Run(p.name, func(t *testing.T) {
-			t.Parallel()
+			// The goroutines of moves take turns as the machine lets them: alone, their calls
+			// come in the same order each time.
+			if !strings.Contains(p.name, "mov") {
+				t.Parallel()
+			}
 			ran.Add(1)
 			p.run(t)
 		})
