@@ -93,7 +93,7 @@ func recordBroker(t *testing.T, seed uint64, steps, every int) (moments []moment
 		var o *office
 		var mu sync.Mutex
 		watch := func() {
-			disk.Trace(func(string) bool { return false })
+			disk.Trace(vfs.NewSites(nil))
 			disk.OnOp(func(op vfs.Op) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -211,7 +211,7 @@ func failingBroker(t *testing.T, seed uint64, steps int, fault vfs.Rule) (calls 
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewCrash()
 		f := vfs.NewFault(disk, fault)
-		f.Trace(func(string) bool { return false })
+		f.Trace(vfs.NewSites(nil))
 		where := func() string {
 			made := f.Calls()
 			if fault.Nth > 0 && fault.Nth <= len(made) {

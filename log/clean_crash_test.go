@@ -168,14 +168,14 @@ func (p *compactor) openAndCheck(disk *vfs.Crash, goOn bool) error {
 // compacting has calls of the disk fail while a log is compacted: that loses nothing, and after a
 // restart on a disk that works compaction goes on.
 func (c *errorTally) compacting(t *testing.T) {
-	var quiet []vfs.Op // calls made while only the cleaner and the janitor work
+	var all, quiet []vfs.Op // all calls, and those made while only the cleaner and the janitor work
 	synctest.Test(t, func(t *testing.T) {
 		f := vfs.NewFault(vfs.NewCrash())
-		f.Trace(helper)
+		f.Trace(callers)
 		p := newCompactor(t, f, 1)
 		p.codecs = 1
 		p.onPause = func(begin bool) {
-			all := f.Calls()
+			all = f.Calls()
 			if !begin {
 				quiet = append(quiet, all[p.calls:]...)
 			}
@@ -198,16 +198,17 @@ func (c *errorTally) compacting(t *testing.T) {
 				continue
 			}
 			synctest.Test(t, func(t *testing.T) {
-				rule := fault
-				rule.Call = op.Call
+				rule := at(fault, op.Call, all)
 				disk := vfs.NewCrash()
 				f := vfs.NewFault(disk, rule)
-				f.Trace(helper)
+				f.Trace(callers)
 				p := newCompactor(t, f, 1)
 				p.codecs = 1
 				p.live()
 				_ = p.s.Close()
-				c.add(f.Calls()[op.Call-1])
+				if struck, ok := victim(f.Calls(), &rule); ok {
+					c.add(struck)
+				}
 				if err := p.revive(disk.Crash(vfs.LoseUnsynced, 0), false); err != nil {
 					t.Fatalf("%v at %v by %v, and then a power cut: %v", rule.Err, op, op.Site, err)
 				}

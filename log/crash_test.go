@@ -59,7 +59,7 @@ type recorder struct {
 
 // watch takes a moment at each change of a disk from now on.
 func (r *recorder) watch(disk *vfs.Crash) {
-	disk.Trace(helper)
+	disk.Trace(callers)
 	disk.OnOp(func(op vfs.Op) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -224,11 +224,7 @@ func together(t *testing.T, all []part, report func(*testing.T)) {
 	})
 	for _, p := range all {
 		t.Run(p.name, func(t *testing.T) {
-			// The goroutines of moves take turns as the machine lets them: alone, their calls
-			// come in the same order each time.
-			if !strings.Contains(p.name, "mov") {
-				t.Parallel()
-			}
+			t.Parallel()
 			ran.Add(1)
 			p.run(t)
 		})

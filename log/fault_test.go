@@ -23,17 +23,39 @@ func faulty() []vfs.Rule {
 	return []vfs.Rule{{Err: syscall.EIO}, {Err: syscall.ENOSPC, Short: 50}, {Err: syscall.EIO, After: true}, {Err: syscall.EIO, Times: -1}}
 }
 
-// at makes the rule strike at the n-th call, which is op.
-func at(rule vfs.Rule, n int, op vfs.Op) vfs.Rule {
+// at makes the rule strike at the n-th call, from 1. That is known by its place in the code, and by how many
+// calls from there came before: goroutines may take turns in another order the next time.
+func at(rule vfs.Rule, n int, calls []vfs.Op) vfs.Rule {
 	if rule.Times < 0 {
 		rule.Nth = n
 		return rule
 	}
-	rule.Call = n
+	op := calls[n-1]
+	rule.Kind, rule.Site = op.Kind, op.Site
+	rule.Nth = len(matching(calls[:n], &rule))
 	if op.Kind != vfs.OpWrite && op.Kind != vfs.OpRead {
 		rule.Short = 0
 	}
 	return rule
+}
+
+// matching are the calls that a rule is about.
+func matching(calls []vfs.Op, rule *vfs.Rule) (all []vfs.Op) {
+	for _, op := range calls {
+		if rule.Matches(op) {
+			all = append(all, op)
+		}
+	}
+	return all
+}
+
+// victim is the first call that went wrong by a rule of at, if there was one.
+func victim(calls []vfs.Op, rule *vfs.Rule) (vfs.Op, bool) {
+	met := matching(calls, rule)
+	if rule.Nth < 1 || rule.Nth > len(met) {
+		return vfs.Op{}, false
+	}
+	return met[rule.Nth-1], true
 }
 
 // An error at any call of the disk loses nothing that was promised, wedges nothing,
@@ -104,9 +126,10 @@ func (c *errorTally) strike(t *testing.T, seed uint64, steps int, before []vfs.R
 	calls := lifeWithErrors(t, seed, steps, append(slices.Clip(before), vfs.Rule{Path: "no such file"}))
 	for way, rule := range faulty() {
 		for _, n := range choose(calls, way) {
-			made := lifeWithErrors(t, seed, steps, append(slices.Clip(before), at(rule, n, calls[n-1])))
-			if n <= len(made) { // goroutines may take turns in another order
-				c.add(made[n-1])
+			rule := at(rule, n, calls)
+			made := lifeWithErrors(t, seed, steps, append(slices.Clip(before), rule))
+			if op, ok := victim(made, &rule); ok {
+				c.add(op)
 			}
 		}
 	}
@@ -135,7 +158,7 @@ func someOfEachSite(calls []vfs.Op, seed uint64, most int) []int {
 func (c *errorTally) reserving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := vfs.NewFault(vfs.NewCrash(), vfs.Rule{Kind: vfs.OpPreallocate, Path: "*" + logSuffix, Err: syscall.ENOSPC})
-		f.Trace(helper)
+		f.Trace(callers)
 		b := newRig(t, f)
 		b.c = DefaultConfig()
 		value := bytes.Repeat([]byte{'x'}, firstReserve/2)
@@ -164,7 +187,7 @@ func (c *errorTally) reserving(t *testing.T) {
 func (c *errorTally) syncingAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := vfs.NewFault(vfs.NewCrash(), vfs.Rule{Kind: vfs.OpSyncFS, Err: syscall.EIO})
-		f.Trace(helper)
+		f.Trace(callers)
 		b := &rig{t: t, fs: f, c: small(), every: time.Minute, whole: true, ledgers: map[string]*ledger{}}
 		b.open()
 		for i := range syncFSFrom + 1 {
@@ -244,14 +267,14 @@ func (w *wreck) spoilMetadata() {
 
 // strikeRecovery has calls of a recovery fail, of those places that had fewer than three.
 func (c *errorTally) strikeRecovery(t *testing.T, w *wreck, had map[vfs.Site]int) {
-	for n, call := range w.openWith(t, w.fs.Crash(vfs.Kill, 0), vfs.Rule{Path: "no such file"}) {
+	calls := w.openWith(t, w.fs.Crash(vfs.Kill, 0), vfs.Rule{Path: "no such file"})
+	for i, call := range calls {
 		if had[call.Site]++; had[call.Site] > 3 {
 			continue
 		}
-		disk := w.fs.Crash(vfs.Kill, 0)
-		made := w.openWith(t, disk, vfs.Rule{Call: n + 1, Err: syscall.EIO})
-		if n < len(made) {
-			c.add(made[n])
+		disk, rule := w.fs.Crash(vfs.Kill, 0), at(vfs.Rule{Err: syscall.EIO}, i+1, calls)
+		if op, ok := victim(w.openWith(t, disk, rule), &rule); ok {
+			c.add(op)
 		}
 		if len(w.promises) > 0 && w.promises[0].gone && !w.promises[0].removed {
 			continue // of what was spoiled nothing is asked
@@ -268,7 +291,7 @@ func (c *errorTally) strikeRecovery(t *testing.T, w *wreck, had map[vfs.Site]int
 // openWith opens all logs of the wreck on a disk with a fault, reads a little and stops.
 func (w *wreck) openWith(t *testing.T, disk *vfs.Crash, rule vfs.Rule) []vfs.Op {
 	f := vfs.NewFault(disk, rule)
-	f.Trace(helper)
+	f.Trace(callers)
 	b := w.rig(t, f)
 	s, err := OpenStore(f, "data", b.options())
 	if err != nil {
@@ -297,12 +320,11 @@ func lifeWithErrors(t *testing.T, seed uint64, steps int, faults []vfs.Rule) (ca
 		f := newLife(&rig{t: t}, seed, faults, nil)
 		f.live(steps)
 		calls = f.allCalls()
-		for _, rule := range faults {
-			// A failed sync and then no note of it: the operator is told to restart the machine,
-			// for what is read may not be on disk (Store.fail).
-			if n := max(rule.Call, rule.Nth); rule.Kind == vfs.OpAny && n > 0 && n <= len(calls) && strings.HasSuffix(calls[n-1].Name, syncFailedFile) {
-				return
-			}
+		last := &faults[len(faults)-1]
+		// A failed sync and then no note of it: the operator is told to restart the machine,
+		// for what is read may not be on disk (Store.fail).
+		if op, ok := victim(calls, last); ok && strings.HasSuffix(op.Name, syncFailedFile) {
+			return
 		}
 		modes := []vfs.Mode{vfs.LoseUnsynced}
 		if len(calls)%3 == 0 {
@@ -311,13 +333,8 @@ func lifeWithErrors(t *testing.T, seed uint64, steps int, faults []vfs.Rule) (ca
 		for _, mode := range modes {
 			w := wreck{mode: mode, fs: f.disk.Crash(mode, 0), promises: f.promises(), c: f.c}
 			if err := w.recover(t); err != nil {
-				made := f.allCalls()
-				for _, rule := range faults {
-					if n := max(rule.Call, rule.Nth); rule.Kind == vfs.OpAny && n > 0 && n <= len(made) {
-						t.Errorf("seed %d: %+v at %v by %v", seed, rule, made[n-1], made[n-1].Site)
-					}
-				}
-				t.Errorf("after %s: %v\n%s", mode, err, w.describe())
+				op, _ := victim(f.allCalls(), last)
+				t.Errorf("seed %d: %+v at %v by %v; after %s: %v\n%s", seed, *last, op, op.Site, mode, err, w.describe())
 			}
 		}
 	})

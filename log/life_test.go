@@ -88,14 +88,16 @@ func (f *life) boot(disk *vfs.Crash) {
 			f.calls = append(f.calls, was.Calls()...)
 		}
 		wrapped := vfs.NewFault(disk)
-		wrapped.Trace(helper)
+		wrapped.Trace(callers)
 		var left []vfs.Rule
 		for _, rule := range f.faults {
-			if rule.Call == 0 && was == nil || rule.Times < 0 {
-				rule.Nth = max(1, rule.Nth-len(f.calls)) // a disk that is dead stays dead
-				left = append(left, rule)
-			} else if rule.Call > len(f.calls) {
+			nth, met := max(1, rule.Nth), len(matching(f.calls, &rule))
+			if rule.Call > 0 {
 				rule.Call -= len(f.calls)
+			} else if rule.Nth = nth - met; rule.Times < 0 {
+				rule.Nth = max(1, rule.Nth) // a disk that is dead stays dead
+			}
+			if max(rule.Call, rule.Nth) > 0 {
 				left = append(left, rule)
 			}
 		}

@@ -201,7 +201,7 @@ func (c *errorTally) moving(t *testing.T) {
 	var calls []vfs.Op
 	synctest.Test(t, func(t *testing.T) {
 		f := vfs.NewFault(vfs.NewCrash())
-		f.Trace(helper)
+		f.Trace(callers)
 		b := newDirsRig(t, f)
 		b.open()
 		moveWork(b)
@@ -218,24 +218,23 @@ func (c *errorTally) moving(t *testing.T) {
 				continue
 			}
 			synctest.Test(t, func(t *testing.T) {
-				rule := fault
-				rule.Call = i + 1
+				rule := at(fault, i+1, calls)
 				disk := vfs.NewCrash()
 				f := vfs.NewFault(disk, rule)
-				f.Trace(helper)
+				f.Trace(callers)
 				b := newDirsRig(t, f)
 				if b.open() {
 					moveWork(b)
 					_ = b.d.Close()
 				}
-				made := f.Calls()
-				if i >= len(made) {
-					return // goroutines took turns in another order
+				struck, ok := victim(f.Calls(), &rule)
+				if !ok {
+					return
 				}
-				c.add(made[i])
+				c.add(struck)
 				w := dirsWreck{wreck{mode: vfs.LoseUnsynced, promises: b.promises(), note: b.places()}}
 				if err := w.recover(t, disk.Crash(vfs.LoseUnsynced, 0)); err != nil {
-					t.Fatalf("%v at %v by %v, and then a power cut: %v", rule.Err, made[i], made[i].Site, err)
+					t.Fatalf("%v at %v by %v, and then a power cut: %v", rule.Err, struck, struck.Site, err)
 				}
 			})
 		}
@@ -271,14 +270,14 @@ func (c *errorTally) startingWithMoves(t *testing.T) {
 
 func (c *errorTally) strikeStart(t *testing.T, w *dirsWreck, had map[vfs.Site]int) {
 	calls, _ := w.openWith(t, w.fs.Crash(vfs.Kill, 0), vfs.Rule{Path: "no such file"})
-	for n, call := range calls {
+	for i, call := range calls {
 		if had[call.Site]++; had[call.Site] > 3 {
 			continue
 		}
-		disk := w.fs.Crash(vfs.Kill, 0)
-		made, after := w.openWith(t, disk, vfs.Rule{Call: n + 1, Err: syscall.EIO})
-		if n < len(made) {
-			c.add(made[n])
+		disk, rule := w.fs.Crash(vfs.Kill, 0), at(vfs.Rule{Err: syscall.EIO}, i+1, calls)
+		made, after := w.openWith(t, disk, rule)
+		if op, ok := victim(made, &rule); ok {
+			c.add(op)
 		}
 		second := *w
 		second.mode, second.note = vfs.LoseUnsynced, after
@@ -291,7 +290,7 @@ func (c *errorTally) strikeStart(t *testing.T, w *dirsWreck, had map[vfs.Site]in
 // openWith opens the directories and all logs on a disk with a fault, gives moves time to end, and stops.
 func (w *dirsWreck) openWith(t *testing.T, disk *vfs.Crash, rule vfs.Rule) ([]vfs.Op, noted) {
 	f := vfs.NewFault(disk, rule)
-	f.Trace(helper)
+	f.Trace(callers)
 	b := newDirsRig(t, f)
 	b.assigned = maps.Clone(w.note.(places))
 	if !b.open() {

@@ -65,7 +65,7 @@ func newStage(t *testing.T, s *scene, struck vfs.Rule, r *recorder) *stage {
 		under = g.quota
 	}
 	g.fault = vfs.NewFault(under)
-	g.fault.Trace(helper)
+	g.fault.Trace(callers)
 	g.fs = g.fault
 	g.rules()
 	if r != nil {
@@ -85,16 +85,6 @@ func (g *stage) rules(more ...vfs.Rule) {
 		}
 	}
 	g.fault.SetRules(more...)
-}
-
-// matching are the calls that a rule with at most a kind and a whole name is about.
-func matching(calls []vfs.Op, rule *vfs.Rule) (all []vfs.Op) {
-	for _, op := range calls {
-		if (rule.Kind == vfs.OpAny || op.Kind == rule.Kind) && (rule.Path == "" || op.Name == rule.Path || op.To == rule.Path) {
-			all = append(all, op)
-		}
-	}
-	return all
 }
 
 // watch has moments taken or not.
@@ -485,11 +475,10 @@ func (c *errorTally) scene(t *testing.T, s *scene) {
 				_ = g.s.Close()
 			}
 			calls = g.fault.Calls()
-			met := matching(calls, &rule)
-			if !check || rule.Nth > len(met) || strings.HasSuffix(met[rule.Nth-1].Name, syncFailedFile) { // see lifeWithErrors
+			op, ok := victim(calls, &rule)
+			if !check || !ok || strings.HasSuffix(op.Name, syncFailedFile) { // see lifeWithErrors
 				return
 			}
-			op := met[rule.Nth-1]
 			c.add(op)
 			w := wreck{mode: vfs.LoseUnsynced, promises: g.promises(), c: g.c}
 			w.fs = g.disk.Crash(w.mode, 0)
@@ -505,12 +494,7 @@ func (c *errorTally) scene(t *testing.T, s *scene) {
 			if testing.Short() && n%31 != way {
 				continue
 			}
-			rule := at(rule, n, calls[n-1])
-			if rule.Times >= 0 { // by its name, for goroutines may take turns in another order
-				rule.Call, rule.Kind, rule.Path = 0, calls[n-1].Kind, calls[n-1].Name
-				rule.Nth = len(matching(calls[:n], &rule))
-			}
-			if play(rule, true); t.Failed() {
+			if play(at(rule, n, calls), true); t.Failed() {
 				return
 			}
 		}

@@ -24,6 +24,9 @@ func helpers() map[string]bool {
 	}
 }
 
+// callers finds out which call site a call came from.
+var callers = vfs.NewSites(helper)
+
 // helper tells whether a function, by its name at run time, is a helper or a closure in one.
 func helper(function string) bool {
 	name, _, _ := strings.Cut(strings.TrimPrefix(function, "log."), ".func")

@@ -27,8 +27,7 @@ func (c *Crash) OnOp(look func(Op)) {
 }
 
 // Trace has the operations that OnOp sees tell where they come from, Op.Site.
-// helper names the functions that stand for their caller, as Site.Func does.
-func (c *Crash) Trace(helper func(function string) bool) { c.stop.trace.set(helper) }
+func (c *Crash) Trace(sites *Sites) { c.stop.trace.Store(sites) }
 
 // Ops returns how many operations have changed something.
 func (c *Crash) Ops() int { return int(c.stop.count.Load()) }
@@ -197,7 +196,7 @@ func (w *wreck) salvage(n *inode) *inode {
 		return c
 	}
 	from := w.survivors(n)
-	for _, name := range slices.Sorted(maps.Keys(from)) {
+	for _, name := range sortedNames(from) {
 		c.entries[name] = w.salvage(from[name])
 	}
 	return c
@@ -321,7 +320,7 @@ func (w *wreck) duplicateNames(names map[string]*inode) map[string]*inode {
 		return nil
 	}
 	c := make(map[string]*inode, len(names))
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range sortedNames(names) {
 		c[name] = w.duplicate(names[name])
 	}
 	return c

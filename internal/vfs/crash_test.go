@@ -544,18 +544,29 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// deep calls f from n frames further down.
+func deep(n int, f func() Site) Site {
+	if n > 0 {
+		return deep(n-1, f)
+	}
+	return f()
+}
+
 // An operation tells the first place outside of this package and of the helpers.
 func TestSite(t *testing.T) {
-	var tr tracer
-	if s := tr.site(); s != (Site{}) {
+	if s := (*Sites)(nil).here(); s != (Site{}) {
 		t.Errorf("not asked for: %v", s)
 	}
-	tr.set(func(f string) bool { return f == "testing.tRunner" })
-	if s := tr.site(); s.Func != "runtime.goexit" {
-		t.Errorf("with the test's runner as a helper: %v", s)
-	}
-	tr.set(func(string) bool { return false })
-	if s := tr.site(); s.Func != "testing.tRunner" || !strings.HasPrefix(s.String(), "testing.go:") {
-		t.Errorf("outside of the package: %v", s)
+	runner, none := NewSites(func(f string) bool { return f == "testing.tRunner" }), NewSites(nil)
+	for range 2 { // found out, and known
+		if s := runner.here(); s.Func != "runtime.goexit" {
+			t.Errorf("with the test's runner as a helper: %v", s)
+		}
+		if s := none.here(); s.Func != "testing.tRunner" || !strings.HasPrefix(s.String(), "testing.go:") {
+			t.Errorf("outside of the package: %v", s)
+		}
+		if s := deep(2*knownDepth, none.here); s.Func != "testing.tRunner" {
+			t.Errorf("far outside of the package: %v", s)
+		}
 	}
 }

@@ -8,20 +8,22 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Rule says which calls of a Fault go wrong, and how. A call must match Kind,
-// Path and Call; of those that do, Nth and Times choose.
+// Path, Site and Call; of those that do, Nth and Times choose.
 type Rule struct {
 	Kind OpKind // OpAny = every kind
 	// Path is a pattern of path.Match, empty for all. It is compared with the whole
 	// name if it has a slash, otherwise with the last part. For OpRename the old or
 	// the new name may match.
 	Path  string
-	Call  int // only the call with this number; 0 = any
-	Nth   int // the first matching call that goes wrong, from 1; 0 = 1
-	Times int // how many matching calls go wrong from there; 0 = 1, below 0 = all
+	Site  Site // only calls from there, see Trace; empty = any
+	Call  int  // only the call with this number; 0 = any
+	Nth   int  // the first matching call that goes wrong, from 1; 0 = 1
+	Times int  // how many matching calls go wrong from there; 0 = 1, below 0 = all
 
 	// Err is returned, wrapped like the os package does. A Sync or SyncFS that
 	// fails over a Crash loses what was pending.
@@ -39,9 +41,9 @@ type Rule struct {
 	Usage *Usage
 }
 
-// matches reports whether the rule is about op.
-func (r *Rule) matches(op Op) bool {
-	if r.Kind != OpAny && r.Kind != op.Kind || r.Call > 0 && r.Call != op.Call {
+// Matches reports whether the rule is about op.
+func (r *Rule) Matches(op Op) bool {
+	if r.Kind != OpAny && r.Kind != op.Kind || r.Call > 0 && r.Call != op.Call || r.Site != (Site{}) && r.Site != op.Site {
 		return false
 	}
 	return r.Path == "" || r.matchesName(op.Name) || op.To != "" && r.matchesName(op.To)
@@ -59,7 +61,7 @@ func (r *Rule) matchesName(name string) bool {
 // Fault wraps a file system, writes down all calls and makes some go wrong.
 type Fault struct {
 	inner FS
-	trace tracer
+	trace atomic.Pointer[Sites]
 
 	mu    sync.Mutex
 	rules []*script
@@ -89,9 +91,8 @@ func (f *Fault) SetRules(rules ...Rule) {
 	}
 }
 
-// Trace has calls from now on tell where they come from, Op.Site. helper names the
-// functions that stand for their caller, as Site.Func does.
-func (f *Fault) Trace(helper func(function string) bool) { f.trace.set(helper) }
+// Trace has calls from now on tell where they come from, Op.Site.
+func (f *Fault) Trace(sites *Sites) { f.trace.Store(sites) }
 
 // Calls returns every call so far, in order. Calls()[i].Call is i+1.
 func (f *Fault) Calls() []Op {
@@ -103,7 +104,7 @@ func (f *Fault) Calls() []Op {
 // begin writes the call down and returns the rule for it, an empty one if it
 // shall go well.
 func (f *Fault) begin(op Op) Rule {
-	op.Site = f.trace.site()
+	op.Site = f.trace.Load().here()
 	r := f.choose(&op)
 	if r.Delay > 0 {
 		time.Sleep(r.Delay)
@@ -122,7 +123,7 @@ func (f *Fault) choose(op *Op) Rule {
 	var chosen Rule
 	found := false
 	for _, s := range f.rules {
-		if !s.matches(*op) {
+		if !s.Matches(*op) {
 			continue
 		}
 		s.seen++

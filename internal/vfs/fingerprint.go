@@ -3,8 +3,6 @@ package vfs
 import (
 	"encoding/binary"
 	"hash/maphash"
-	"maps"
-	"slices"
 )
 
 // Fingerprint is the same for file systems with the same names and bytes, whatever
@@ -21,7 +19,7 @@ func (c *Crash) Fingerprint(seed maphash.Seed) uint64 {
 
 func (n *inode) fingerprint(h *maphash.Hash) {
 	if n.dir() {
-		for _, name := range slices.Sorted(maps.Keys(n.entries)) {
+		for _, name := range sortedNames(n.entries) {
 			_, _ = h.WriteString(name)
 			_ = h.WriteByte(0)
 			n.entries[name].fingerprint(h)

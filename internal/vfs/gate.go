@@ -15,7 +15,7 @@ type gate struct {
 	last    atomic.Int64 // count at which to stop; 0 = never
 	crashed atomic.Bool
 	look    atomic.Pointer[func(Op)]
-	trace   tracer
+	trace   atomic.Pointer[Sites]
 }
 
 func (g *gate) enter() error {
@@ -33,7 +33,7 @@ func (g *gate) leave(op Op) {
 		g.crashed.Store(true)
 	}
 	if look := g.look.Load(); look != nil {
-		op.Site = g.trace.site()
+		op.Site = g.trace.Load().here()
 		(*look)(op)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -224,7 +223,7 @@ func (t *tree) RemoveAll(name string) error {
 	n, err := t.findLocked(name)
 	var names []string
 	if err == nil {
-		names = slices.Sorted(maps.Keys(n.entries))
+		names = sortedNames(n.entries)
 	}
 	t.mu.RUnlock()
 	if err == syscall.ENOENT {
@@ -295,7 +294,7 @@ func (t *tree) ReadDir(name string) ([]fs.DirEntry, error) {
 		return nil, failed("readdir", name, err)
 	}
 	list := make([]fs.DirEntry, 0, len(n.entries))
-	for _, base := range slices.Sorted(maps.Keys(n.entries)) {
+	for _, base := range sortedNames(n.entries) {
 		list = append(list, fs.FileInfoToDirEntry(n.entries[base].info(base)))
 	}
 	return list, nil
@@ -450,3 +449,13 @@ func (i *memInfo) Mode() fs.FileMode  { return i.mode }
 func (i *memInfo) ModTime() time.Time { return i.mtime }
 func (i *memInfo) IsDir() bool        { return i.mode.IsDir() }
 func (i *memInfo) Sys() any           { return nil }
+
+// sortedNames are the names in a directory, in order: what is random stays the same by seed.
+func sortedNames(entries map[string]*inode) []string {
+	names := make([]string, 0, len(entries))
+	for name := range entries {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
