@@ -51,6 +51,9 @@ var rooms = map[string]room{
 	"config":            {pure: true},
 	"inspect":           {imports: []string{"log", "metadata", "internal"}},
 
+	// Only coordinator/group asks it.
+	"coordinator/group/assignor": {pure: true},
+
 	"internal/vfs":       {libraries: []string{xsys}},
 	"internal/invariant": {},
 	"internal/pipenet":   {},
