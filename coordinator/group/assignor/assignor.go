@@ -50,7 +50,8 @@ type Assignor interface {
 	// share memory with each other and with the old ones: nobody may change them.
 	//
 	// The error says that a member subscribes to a topic without partitions (Kafka:
-	// PartitionAssignorException, which the member sees as UNKNOWN_SERVER_ERROR).
+	// PartitionAssignorException, which the member sees as UNKNOWN_SERVER_ERROR), or
+	// that all topics together have 2^31 partitions or more.
 	Assign(*Spec) ([]map[Topic][]int32, error)
 }
 
@@ -58,14 +59,17 @@ type Assignor interface {
 // subscribe to the same topics, and little moves (Kafka's UniformAssignor). It is
 // the default of group.consumer.assignors.
 //
-// It takes O(m log m + p) steps and memory for m members and p partitions where all
-// subscribe to the same topics, else O(t*m + p) for t topics.
+// For m members and p partitions it takes O(m log m + p) steps where all subscribe to
+// the same topics, else up to 16 rounds, each of as many steps as topics have
+// subscribers and partitions. Memory is proportional to members, partitions and the
+// topics of all different subscriptions.
 func Uniform() Assignor { return uniform{} }
 
 // Range is the assignor "range": contiguous ranges of each topic, co-partitioned
 // where subscriptions and numbers of partitions are equal (Kafka's RangeAssignor).
 //
-// It takes O(m log m + t*m + p) steps for m members, t topics and p partitions.
+// For m members and p partitions it takes O(m log m + p) steps, and as many as all
+// different subscriptions have topics.
 func Range() Assignor { return ranges{} }
 
 // compareJava orders strings as Java's String.compareTo does, by UTF-16 code units.

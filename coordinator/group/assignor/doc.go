@@ -19,14 +19,17 @@
 // Given the same group in the same order of visit, the outcome is that of Apache
 // Kafka 4.3.1 (org.apache.kafka.coordinator.group.assignor: UniformAssignor,
 // UniformHomogeneousAssignmentBuilder, UniformHeterogeneousAssignmentBuilder,
-// RangeAssignor), partition by partition. Where the uniform assignor of Kafka walks
-// a hash map, this one walks members by id, topics by id and partitions by number:
-// which of several members gets one partition more, and which partition moves, may
-// be another than in Kafka; how many each member type gets and how many move is not,
-// as long as all subscriptions are the same. The range assignor has no such place.
+// RangeAssignor), partition by partition. The range assignor says in which order it
+// visits. The uniform assignor of Kafka walks hash maps; this one walks members by
+// id, topics by id and partitions by number. So which of several members has one
+// partition more, and which of its partitions a member gives up, may differ from
+// Kafka. Where all subscribe to the same topics, how many members have how many
+// partitions, and how many partitions move, does not. Where subscriptions differ, the
+// order of topics is Kafka's too, and only ties between members depend on theirs.
 //
-// Racks are not looked at. Kafka's assignors did so up to 4.0 at most; those of
-// 4.3.1 never ask for the rack of a member or of a replica.
+// Racks are not looked at: Kafka's assignors of 4.3.1 ask neither for the rack of a
+// member nor for those of a partition's replicas. Racks only make a new group epoch
+// there, as part of the hash of the group's topics.
 //
 // Left to others: who is subscribed to what, regular expressions, the handing over
 // of a static member's assignment to its successor, epochs and records (the group

@@ -59,6 +59,25 @@ func (l *loads) start(members []int32) {
 	l.mostLevel, l.mostNext = high+1, len(members)-1
 }
 
+// startLeast begins with a set of members for no more than n calls of nextLeast, and no
+// other. If n of them have the smallest number of partitions, it need not sort the others.
+func (l *loads) startLeast(members []int32, n int) {
+	low, high := l.extent(members)
+	l.sorted = l.sorted[:0]
+	for _, k := range members {
+		if len(l.sorted) == n {
+			break
+		}
+		if l.sizes[k] == low {
+			l.sorted = append(l.sorted, k)
+		}
+	}
+	if len(l.sorted) < n {
+		l.sort(members, low, high)
+	}
+	l.leastEnd, l.leastLevel, l.leastNext = 0, low-1, 0
+}
+
 // sort sorts ascending members by their number of partitions, then by number. The
 // numbers of partitions mostly lie close together; then it takes linear time.
 func (l *loads) sort(members []int32, low, high int32) {

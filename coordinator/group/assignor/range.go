@@ -21,9 +21,13 @@ func (ranges) Assign(spec *Spec) ([]map[Topic][]int32, error) {
 		return nil, err
 	}
 	cuts := make([]cut, len(subs.topics))
-	for k := range order {
-		for _, t := range subs.of(k) {
-			cuts[t].members++
+	classSizes := make([]int32, len(subs.classes))
+	for _, c := range subs.classOf {
+		classSizes[c]++
+	}
+	for c, topics := range subs.classes {
+		for _, t := range topics {
+			cuts[t].members += classSizes[c]
 		}
 	}
 	var most int32
@@ -39,11 +43,18 @@ func (ranges) Assign(spec *Spec) ([]map[Topic][]int32, error) {
 	var pieces []piece
 	for k, m := range order {
 		pieces = pieces[:0]
-		for _, t := range subs.of(k) {
+		topics := subs.of(k)
+		left := topics[:0] // those that the rest of the class may get something of
+		for _, t := range topics {
+			if cuts[t].next == subs.counts[t] {
+				continue
+			}
+			left = append(left, t)
 			if from, to := cuts[t].take(); from < to {
 				pieces = append(pieces, piece{subs.topics[t], numbers[from:to:to]})
 			}
 		}
+		subs.classes[subs.classOf[k]] = left
 		result[m] = assemble(spec.Members[m].Assigned, pieces)
 	}
 	return result, nil

@@ -1,7 +1,6 @@
 package assignor
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -86,7 +85,7 @@ func hashTopics(topics []Topic) uint64 {
 
 // number gives each topic of the lists its number, and turns the lists into classes.
 func (s *subscriptions) number(lists [][]Topic) {
-	seen := make(map[Topic]int32)
+	seen := make(map[Topic]int32, len(lists[0]))
 	for _, list := range lists {
 		numbers := make([]int32, len(list))
 		for i, t := range list {
@@ -124,21 +123,20 @@ func (s *subscriptions) number(lists [][]Topic) {
 // of gives the topics of a member, by its place in the order of visit.
 func (s *subscriptions) of(k int) []int32 { return s.classes[s.classOf[k]] }
 
-// find gives the number of a topic.
-func (s *subscriptions) find(t Topic) (int, bool) {
-	return slices.BinarySearchFunc(s.topics, t, compareTopics)
+// find gives the number of a topic that a member subscribes to.
+func (s *subscriptions) find(k int, topic Topic) (t int32, subscribed bool) {
+	n, ok := slices.BinarySearchFunc(s.topics, topic, compareTopics)
+	if !ok {
+		return 0, false
+	}
+	_, subscribed = slices.BinarySearch(s.of(k), int32(n))
+	return int32(n), subscribed
 }
 
 // compareTopics is the order of Kafka's Uuid.compareTo: two signed numbers.
 func compareTopics(a, b Topic) int {
-	if c := cmp.Compare(int8(a[0]), int8(b[0])); c != 0 {
+	if c := cmp.Compare(int64(binary.BigEndian.Uint64(a[:8])), int64(binary.BigEndian.Uint64(b[:8]))); c != 0 {
 		return c
 	}
-	if c := bytes.Compare(a[:8], b[:8]); c != 0 {
-		return c
-	}
-	if c := cmp.Compare(int8(a[8]), int8(b[8])); c != 0 {
-		return c
-	}
-	return bytes.Compare(a[8:], b[8:])
+	return cmp.Compare(int64(binary.BigEndian.Uint64(a[8:])), int64(binary.BigEndian.Uint64(b[8:])))
 }

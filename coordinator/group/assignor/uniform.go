@@ -52,19 +52,13 @@ func newPlan(spec *Spec, order []int32, subs *subscriptions) *plan {
 		p.before[i] = nobody
 	}
 	p.sizes, p.changed = make([]int32, len(order)), make([]bool, len(order))
-
-	mine := make([]int32, len(subs.topics)) // topics of member k are marked k+1
 	for k, m := range order {
-		for _, t := range subs.of(k) {
-			mine[t] = int32(k) + 1
-		}
 		for topic, partitions := range spec.Members[m].Assigned {
-			t, found := subs.find(topic)
-			if !found || mine[t] != int32(k)+1 {
+			if t, ok := subs.find(k, topic); ok {
+				p.keep(int32(k), t, partitions)
+			} else {
 				p.changed[k] = true
-				continue
 			}
-			p.keep(int32(k), t, partitions)
 		}
 	}
 	copy(p.owner, p.before)
@@ -73,7 +67,7 @@ func newPlan(spec *Spec, order []int32, subs *subscriptions) *plan {
 
 // keep notes what a member has of a topic. Partitions that do not exist or that
 // another one has are left out.
-func (p *plan) keep(k int32, t int, partitions []int32) {
+func (p *plan) keep(k, t int32, partitions []int32) {
 	for _, n := range partitions {
 		if n < 0 || n >= p.subs.counts[t] || p.before[p.first[t]+n] != nobody {
 			p.changed[k] = true
