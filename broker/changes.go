@@ -47,6 +47,7 @@ func (b *Broker) publish(s coordinator.Shard) {
 		b.parts.configure(t)
 	}
 	created, deleted, grown := metadata.Diff(old, im)
+	b.groups.metadataChanged(im, created, deleted, grown)
 	b.placer.created(created)
 	b.placer.created(grown)
 	if len(deleted) == 0 {
@@ -299,6 +300,10 @@ func (b *Broker) groupFacts(f *groupFacts) {
 		f.CompletingRebalance += c.CompletingRebalance
 		f.Stable += c.Stable
 		f.Offsets += c.Offsets
+		f.ConsumerEmpty += c.ConsumerEmpty
+		f.ConsumerAssigning += c.ConsumerAssigning
+		f.ConsumerReconciling += c.ConsumerReconciling
+		f.ConsumerStable += c.ConsumerStable
 	}
 }
 

@@ -78,8 +78,13 @@ func (g *groups) shell(t *metadata.Topic, index int32) (*coordinator.Shell, erro
 		return nil, coordinator.ErrClosed
 	}
 	s := coordinator.NewShell(coordinator.ShellOptions{
-		Name:    offsetsTopic + "-" + itoa(int(index)),
-		New:     func() coordinator.Shard { return group.New(g.opts) },
+		Name: offsetsTopic + "-" + itoa(int(index)),
+		New: func() coordinator.Shard {
+			o := g.opts
+			o.Cluster = newGroupCluster(g.b.image(), g.b.conf.Load())
+			return group.New(o)
+		},
+		Errands: func(all []coordinator.Errand) { g.errands(key, all) },
 		Journal: &journal{open: func() (*log.Log, error) { return g.b.parts.get(t, index) }, epoch: t.Partitions[index].LeaderEpoch, origin: log.Coordinator, durable: g.b.durableAcks},
 		Log:     g.b.log.With(slog.String("coordinator", offsetsTopic), slog.Int("partition", int(index))),
 	})

@@ -83,6 +83,9 @@ type logFacts struct {
 type groupFacts struct {
 	Empty, PreparingRebalance, CompletingRebalance, Stable, Dead int
 	Offsets                                                      int
+
+	// Of the consumer protocol.
+	ConsumerEmpty, ConsumerAssigning, ConsumerReconciling, ConsumerStable int
 }
 
 func (g groupFacts) all() int {

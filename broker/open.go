@@ -26,13 +26,13 @@ func (b *Broker) open(ctx context.Context, o Options) error {
 	}
 	b.placer = newPlacer(b)
 	b.parts = newPartitions(b.dirs, b.topicLogConfig, b.image, b.placer.opened)
+	b.groups = newGroups(b, groupOptions(o.Config, b.newID))
 	if err := b.openMetadata(ctx, o); err != nil {
 		return err
 	}
 	if err := b.dirs.Begin(); err != nil {
 		return fmt.Errorf("open the data directories: %w", err)
 	}
-	b.groups = newGroups(b, groupOptions(o.Config, b.newID))
 	b.producerIDs = newProducerIDs(b.reserveProducerIDs)
 	b.wg.Go(b.reap)
 	b.wg.Go(b.forgetOffsets)

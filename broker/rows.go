@@ -50,6 +50,8 @@ func (b *Broker) apis() []api {
 		{44, "IncrementalAlterConfigs", 0, 1, b.incrementalAlterConfigs},
 		{47, "OffsetDelete", 0, 0, b.offsetDelete},
 		{60, "DescribeCluster", 0, 2, b.describeCluster},
+		{68, "ConsumerGroupHeartbeat", 0, 1, b.consumerGroupHeartbeat},
+		{69, "ConsumerGroupDescribe", 0, 1, b.consumerGroupDescribe},
 		{75, "DescribeTopicPartitions", 0, 0, b.describeTopicPartitions},
 	}
 }

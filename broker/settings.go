@@ -2,10 +2,12 @@ package broker
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"github.com/rotpeter/rotpeter/config"
 	"github.com/rotpeter/rotpeter/coordinator/group"
+	"github.com/rotpeter/rotpeter/coordinator/group/assignor"
 	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/log/batch"
 	"github.com/rotpeter/rotpeter/metadata"
@@ -20,17 +22,52 @@ func millis(n int64) time.Duration {
 	return time.Duration(n) * time.Millisecond
 }
 
-// groupOptions are the settings of classic groups.
+// groupOptions are the settings of groups that hold until the next start.
 func groupOptions(c *config.Config, newID func() [16]byte) group.Options {
-	o := group.DefaultOptions(func(prefix string) string { return prefix + "-" + uuidText(newID()) })
+	o := group.DefaultOptions(
+		func(prefix string) string { return prefix + "-" + uuidText(newID()) },
+		func() string { return metadata.UUIDString(newID()) },
+	)
 	o.MinSessionTimeout = millis(c.Int("group.min.session.timeout.ms"))
 	o.MaxSessionTimeout = millis(c.Int("group.max.session.timeout.ms"))
 	o.InitialRebalanceDelay = millis(c.Int("group.initial.rebalance.delay.ms"))
 	o.MaxSize = int(c.Int("group.max.size"))
+	o.ConsumerMaxSize = int(c.Int("group.consumer.max.size"))
+	o.Assignors = assignors(c.Strings("group.consumer.assignors"))
+	o.Migration = migration(c.Text("group.consumer.migration.policy"))
+	o.RegexRefreshInterval = millis(c.Int("group.consumer.regex.refresh.interval.ms"))
 	o.OffsetMetadataMaxChars = int(c.Int("offset.metadata.max.bytes"))
 	o.OffsetsRetention = time.Duration(c.Int("offsets.retention.minutes")) * time.Minute
 	o.OffsetsRetentionCheckInterval = millis(c.Int("offsets.retention.check.interval.ms"))
 	return o
+}
+
+// assignors are those of group.consumer.assignors, by name; the full names of Kafka's classes mean the same
+// (Kafka's GroupCoordinatorConfig).
+func assignors(names []string) []assignor.Assignor {
+	var all []assignor.Assignor
+	for _, name := range names {
+		switch name {
+		case "uniform", "org.apache.kafka.coordinator.group.assignor.UniformAssignor":
+			all = append(all, assignor.Uniform())
+		case "range", "org.apache.kafka.coordinator.group.assignor.RangeAssignor":
+			all = append(all, assignor.Range())
+		}
+	}
+	return all
+}
+
+// migration reads group.consumer.migration.policy.
+func migration(policy string) group.Migration {
+	switch strings.ToLower(policy) {
+	case "upgrade":
+		return group.MigrationUpgrade
+	case "downgrade":
+		return group.MigrationDowngrade
+	case "disabled":
+		return group.MigrationDisabled
+	}
+	return group.MigrationBidirectional
 }
 
 // uuidText is the form of java.util.UUID, which Kafka uses in member ids.

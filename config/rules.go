@@ -98,6 +98,8 @@ func (c *Config) groupRules() []rule {
 	rules := []rule{
 		{"group.coordinator.rebalance.protocols", slices.Contains(c.Strings("group.coordinator.rebalance.protocols"), "classic"),
 			"Disabling the 'classic' protocol is not supported."},
+		{"group.consumer.assignors", !slices.ContainsFunc(c.Strings("group.consumer.assignors"), unknownAssignor),
+			"only the assignors uniform and range, or the classes of Kafka with these names, can be used: no class is loaded"},
 		c.codecRule("offsets.topic.compression.codec"),
 		c.codecRule("share.coordinator.state.topic.compression.codec"),
 	}
@@ -122,6 +124,12 @@ func (c *Config) groupRules() []rule {
 		rules = append(rules, rule{heartbeat, c.Int(heartbeat) < c.Int(session), heartbeat + " must be less than " + session})
 	}
 	return rules
+}
+
+// unknownAssignor tells that a name is neither an assignor's nor that of Kafka's class for it.
+func unknownAssignor(name string) bool {
+	short := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(name, "org.apache.kafka.coordinator.group.assignor."), "Assignor"))
+	return name != "uniform" && name != "range" && (short == name || short != "uniform" && short != "range")
 }
 
 // staticInt is Int before it is held within bounds.

@@ -3,11 +3,11 @@ package config
 // groupSettings are the settings of a group (GroupConfig, KIP-848 and KIP-932).
 var groupSettings = []Setting{
 	{Name: "consumer.session.timeout.ms", Type: Int, Default: "45000", Check: atLeast(1), Synonyms: []string{"group.consumer.session.timeout.ms"},
-		Effect: none(consumerproto), Doc: "Time without a heartbeat after which a member of this group (consumer protocol) is removed."},
+		Effect: works, Doc: "Time without a heartbeat after which a member of this group (consumer protocol) is removed."},
 	{Name: "consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Check: atLeast(1), Synonyms: []string{"group.consumer.heartbeat.interval.ms"},
-		Effect: none(consumerproto), Doc: "How often the members of this group (consumer protocol) are told to send heartbeats."},
+		Effect: works, Doc: "How often the members of this group (consumer protocol) are told to send heartbeats."},
 	{Name: "consumer.assignment.interval.ms", Type: Int, Default: "1000", Check: atLeast(0), Synonyms: []string{"group.consumer.assignment.interval.ms"},
-		Effect: none(consumerproto), Doc: "Shortest time between two computations of this group's assignment (consumer protocol)."},
+		Effect: works, Doc: "Shortest time between two computations of this group's assignment (consumer protocol)."},
 	{Name: "share.session.timeout.ms", Type: Int, Default: "45000", Check: atLeast(1), Synonyms: []string{"group.share.session.timeout.ms"},
 		Effect: none(share), Doc: "Time without a heartbeat after which a member of this share group is removed."},
 	{Name: "share.heartbeat.interval.ms", Type: Int, Default: "5000", Check: atLeast(1), Synonyms: []string{"group.share.heartbeat.interval.ms"},

@@ -22,7 +22,7 @@ func BenchmarkHandle(b *testing.B) {
 		{"fetch of 100", "fetch", args{"group": "s"}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			w := newWorld(b, DefaultOptions(nil))
+			w := newWorld(b, DefaultOptions(nil, nil))
 			run := func(body any) {
 				for _, r := range w.shard.Handle(w.now, coordinator.Event{Token: "t", Body: body}).Records {
 					w.shard.Apply(r)

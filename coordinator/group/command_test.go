@@ -3,6 +3,7 @@ package group
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -81,23 +82,33 @@ func (w *world) command(line string) {
 		w.start(readOptions(a))
 	case "load-options": // after the next crash
 		w.o = readOptions(a)
-		w.o.NewMemberID = w.shard.o.NewMemberID
+		w.o.NewMemberID, w.o.NewConsumerMemberID, w.o.Cluster = w.shard.o.NewMemberID, w.shard.o.NewConsumerMemberID, w.cluster
 	case "advance":
 		w.advance(a.duration("for", 0))
 	case "crash":
 		w.load()
+	case "topics":
+		w.topics(strings.Fields(rest)...)
+	case "settings":
+		w.changed(w.cluster.with(func(c *cluster) {
+			c.settings.Session, c.settings.AssignmentInterval = a.duration("session", c.settings.Session), a.duration("interval", c.settings.AssignmentInterval)
+		}), nil, false)
+	case "resolve":
+		w.resolve()
 	default:
 		w.send(a.str("token", w.token()), readEvent(name, a))
 	}
 }
 
 func readOptions(a args) Options {
-	o := DefaultOptions(nil)
+	o := DefaultOptions(nil, nil)
 	o.InitialRebalanceDelay = a.duration("initial", o.InitialRebalanceDelay)
 	o.MaxSize = int(a.int("max-size", int64(o.MaxSize)))
 	o.OffsetsRetention = a.duration("retention", o.OffsetsRetention)
 	o.OffsetsRetentionCheckInterval = a.duration("check", o.OffsetsRetentionCheckInterval)
 	o.MaxRecordBytes = int(a.int("max-record", int64(o.MaxRecordBytes)))
+	o.ConsumerMaxSize = int(a.int("consumer-max-size", int64(o.ConsumerMaxSize)))
+	o.Migration = Migration(slices.Index([]string{"bidirectional", "upgrade", "downgrade", "disabled"}, a.str("migration", "bidirectional")))
 	return o
 }
 
@@ -123,6 +134,10 @@ func readEvent(name string, a args) any {
 		return Heartbeat{Req: r, Version: a.version(4)}
 	case "leave":
 		return readLeave(a)
+	case "beat":
+		return readBeat(a)
+	case "consumer-describe":
+		return ConsumerDescribe{Group: a.str("group", "g")}
 	case "describe":
 		return Describe{Group: a.str("group", "g"), Version: a.version(6)}
 	case "list":
@@ -148,7 +163,7 @@ func readOffsetEvent(name string, a args) any {
 		}
 	case "fetch":
 		r := kmsg.NewOffsetFetchRequestGroup()
-		r.Group = a.str("group", "g")
+		r.Group, r.MemberID, r.MemberEpoch = a.str("group", "g"), a.ptr("member"), int32(a.int("epoch", -1))
 		for _, f := range a.list("topics") {
 			topic, partition, _ := strings.Cut(f, "/")
 			rt := kmsg.NewOffsetFetchRequestGroupTopic()

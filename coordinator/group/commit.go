@@ -1,6 +1,7 @@
 package group
 
 import (
+	"iter"
 	"math"
 	"time"
 
@@ -27,6 +28,18 @@ type committer struct {
 func (t *turn) commit(e Commit) *kmsg.OffsetCommitResponse {
 	c := committer{group: e.Req.Group, memberID: e.Req.MemberID, instanceID: e.Req.InstanceID, generation: e.Req.Generation}
 	err := t.checkCommit(c, e.Version)
+	if err == nil {
+		err = t.checkOwned(c, func(yield func(committed) bool) {
+			for i := range e.Req.Topics {
+				for j := range e.Req.Topics[i].Partitions {
+					p := &e.Req.Topics[i].Partitions[j]
+					if !yield(committed{e.Req.Topics[i].Topic, e.Req.Topics[i].TopicID, p.Partition, p.Metadata}) {
+						return
+					}
+				}
+			}
+		})
+	}
 	if err == nil {
 		t.extendOnCommit(c)
 	}
@@ -59,6 +72,21 @@ func (t *turn) txnCommit(e TxnCommit) *kmsg.TxnOffsetCommitResponse {
 		group: e.Req.Group, memberID: e.Req.MemberID, instanceID: e.Req.InstanceID, generation: e.Req.Generation, transactional: true,
 	}
 	err := t.checkCommit(c, e.Version)
+	if err == nil {
+		err = t.checkOwned(c, func(yield func(committed) bool) {
+			for i := range e.Req.Topics {
+				for j := range e.Req.Topics[i].Partitions {
+					p := &e.Req.Topics[i].Partitions[j]
+					if !yield(committed{e.Req.Topics[i].Topic, [16]byte{}, p.Partition, p.Metadata}) {
+						return
+					}
+				}
+			}
+		})
+	}
+	if err == kerr.StaleMemberEpoch {
+		err = kerr.IllegalGeneration // TxnOffsetCommit does not have the other
+	}
 	if e.Req.Group == "" {
 		err = kerr.InvalidGroupID
 	}
@@ -95,7 +123,7 @@ func (t *turn) commitOne(c committer, tp topicPartition, o offset, err *kerr.Err
 		return err.Code
 	case len(tp.topic) > maxRecordString:
 		return kerr.UnknownTopicOrPartition.Code
-	case len(o.metadata) > maxRecordString || utf16Len(o.metadata) > t.o.OffsetMetadataMaxChars:
+	case t.tooLong(o.metadata):
 		return kerr.OffsetMetadataTooLarge.Code
 	}
 	r := offsetRecord(t.now, c.group, tp, o)
@@ -106,6 +134,74 @@ func (t *turn) commitOne(c committer, tp topicPartition, o offset, err *kerr.Err
 	return 0
 }
 
+// tooLong reports whether the metadata of a commit is longer than allowed.
+func (t *turn) tooLong(metadata string) bool {
+	return len(metadata) > maxRecordString || utf16Len(metadata) > t.o.OffsetMetadataMaxChars
+}
+
+// committed is a partition that a request commits.
+type committed struct {
+	topic     string
+	topicID   [16]byte // zero: not told
+	partition int32
+	metadata  *string
+}
+
+// checkOwned checks the partitions of a commit by a member of a consumer group at an epoch before its own: those
+// that it has had since then it may commit, one other refuses them all
+// (KIP-1251, ConsumerGroup.createAssignmentEpochValidator).
+func (t *turn) checkOwned(c committer, each iter.Seq[committed]) *kerr.Error {
+	g := t.consumers[c.group]
+	if g == nil {
+		return nil
+	}
+	m := g.members[c.memberID]
+	if m == nil || c.generation == m.epoch {
+		return nil
+	}
+	stale := kerr.StaleMemberEpoch
+	if m.classic != nil {
+		stale = kerr.IllegalGeneration
+	}
+	for p := range each {
+		if t.tooLong(deref(p.metadata)) {
+			continue // that one is refused by itself
+		}
+		topic := p.topicID
+		if known := t.cluster.Topic(p.topic); topic == ([16]byte{}) && known != nil {
+			topic = known.ID
+		}
+		since, ok := m.assigned.epoch(topic, p.partition)
+		if !ok {
+			since, ok = m.revoking.epoch(topic, p.partition)
+		}
+		if !ok || c.generation < since {
+			return stale
+		}
+	}
+	return nil
+}
+
+// checkCommit checks whether the committer may commit to a consumer group
+// (ConsumerGroup.validateOffsetCommit).
+func (g *consumerGroup) checkCommit(c committer, version int16) *kerr.Error {
+	if c.generation < 0 && len(g.members) == 0 || c.transactional && c.generation == -1 && c.memberID == "" && c.instanceID == nil {
+		return nil
+	}
+	m := g.members[c.memberID]
+	switch {
+	case m == nil:
+		return kerr.UnknownMemberID
+	case !c.transactional && m.classic == nil && version < groupNotFoundSince:
+		return kerr.UnsupportedVersion
+	case c.generation > m.epoch && m.classic != nil:
+		return kerr.IllegalGeneration
+	case c.generation > m.epoch:
+		return kerr.StaleMemberEpoch
+	}
+	return nil
+}
+
 // checkCommit checks whether the committer may commit
 // (ClassicGroup.validateOffsetCommit).
 func (t *turn) checkCommit(c committer, version int16) *kerr.Error {
@@ -114,6 +210,9 @@ func (t *turn) checkCommit(c committer, version int16) *kerr.Error {
 	}
 	if other := t.foreign[c.group]; other != nil {
 		return other.checkCommit(c)
+	}
+	if g := t.consumers[c.group]; g != nil {
+		return g.checkCommit(c, version)
 	}
 	g := t.groups[c.group]
 	if g == nil {

@@ -25,6 +25,12 @@ func (t *turn) list(e List) []kmsg.ListGroupsResponseGroup {
 			groups = append(groups, g)
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(t.consumers)) {
+		g := t.consumers[id].listed()
+		if passes(e.Types, g.GroupType) && passes(e.States, g.GroupState) {
+			groups = append(groups, g)
+		}
+	}
 	if !passes(e.Types, classicType) {
 		return groups
 	}
@@ -90,6 +96,19 @@ func (t *turn) count() Counts {
 			c.CompletingRebalance++
 		case stable:
 			c.Stable++
+		}
+	}
+	for _, g := range t.consumers {
+		c.Consumer++
+		switch g.state() {
+		case consumerEmpty:
+			c.ConsumerEmpty++
+		case consumerAssigning:
+			c.ConsumerAssigning++
+		case consumerReconciling:
+			c.ConsumerReconciling++
+		case consumerStable:
+			c.ConsumerStable++
 		}
 	}
 	for _, offsets := range t.offsets {

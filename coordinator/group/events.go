@@ -1,6 +1,10 @@
 package group
 
-import "github.com/twmb/franz-go/pkg/kmsg"
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
 
 // The bodies of the events that a Shard handles. The type of the reply is given
 // with each. Requests own their memory: the shard keeps parts of them. Replies
@@ -33,6 +37,43 @@ type Heartbeat struct {
 type Leave struct {
 	Req     *kmsg.LeaveGroupRequest
 	Version int16
+}
+
+// ConsumerHeartbeat is a ConsumerGroupHeartbeat request (KIP-848); the reply is
+// *kmsg.ConsumerGroupHeartbeatResponse. Caller is handed back with ResolveRegexes.
+type ConsumerHeartbeat struct {
+	Req        *kmsg.ConsumerGroupHeartbeatRequest
+	Version    int16
+	ClientID   string
+	ClientHost string // as Kafka writes it: "/127.0.0.1"
+	Caller     any
+}
+
+// ConsumerDescribe asks about one consumer group; the reply is kmsg.ConsumerGroupDescribeResponseGroup.
+type ConsumerDescribe struct{ Group string }
+
+// MetadataChanged says that topics or settings are others from now on. Nobody waits for it.
+type MetadataChanged struct {
+	Cluster Cluster
+	Changed []string // names of topics that are new or gone or have more partitions
+	Created bool     // some of them are new
+}
+
+// ResolveRegexes is an errand: match the regular expressions against the topics of the cluster, those that the
+// Caller of a heartbeat may not describe left out, and post a RegexesResolved.
+type ResolveRegexes struct {
+	Group   string
+	Regexes []string
+	Caller  any
+}
+
+// RegexesResolved is what the regular expressions of a group match. Nobody waits for it. It must come for every
+// ResolveRegexes, or the group is not looked at again; Matched may be nil if that failed.
+type RegexesResolved struct {
+	Group   string
+	Matched map[string][]string // topics by regular expression, see MatchRegexes
+	Version int64               // of the metadata log: the offset that the topics are of
+	Asked   time.Time           // when the matching began
 }
 
 // Commit is an OffsetCommit request; the reply is *kmsg.OffsetCommitResponse. Each
@@ -106,6 +147,11 @@ type Counts struct {
 	PreparingRebalance  int
 	CompletingRebalance int
 	Stable              int
+	Consumer            int // consumer groups, and of them:
+	ConsumerEmpty       int
+	ConsumerAssigning   int
+	ConsumerReconciling int
+	ConsumerStable      int
 	Offsets             int   // committed
 	Skipped             int64 // records met by Apply that could not be understood
 }

@@ -37,26 +37,19 @@ var foreignRecords = map[int16]struct {
 	kind foreignKind
 	role foreignRole
 }{
-	consumerGroupKey: {consumerKind, groupRole},
-	4:                {consumerKind, otherRole}, // partition metadata
-	5:                {consumerKind, memberRole},
-	6:                {consumerKind, targetRole},
-	7:                {consumerKind, otherRole}, // target assignment of a member
-	8:                {consumerKind, currentRole},
-	16:               {consumerKind, otherRole}, // regular expression
-	10:               {shareKind, memberRole},
-	shareGroupKey:    {shareKind, groupRole},
-	12:               {shareKind, targetRole},
-	13:               {shareKind, otherRole}, // target assignment of a member
-	14:               {shareKind, currentRole},
-	15:               {shareKind, otherRole}, // partitions with share state
-	streamsGroupKey:  {streamsKind, groupRole},
-	18:               {streamsKind, otherRole}, // partition metadata
-	19:               {streamsKind, memberRole},
-	20:               {streamsKind, targetRole},
-	21:               {streamsKind, otherRole}, // target assignment of a member
-	22:               {streamsKind, currentRole},
-	23:               {streamsKind, otherRole}, // topology
+	10:              {shareKind, memberRole},
+	shareGroupKey:   {shareKind, groupRole},
+	12:              {shareKind, targetRole},
+	13:              {shareKind, otherRole}, // target assignment of a member
+	14:              {shareKind, currentRole},
+	15:              {shareKind, otherRole}, // partitions with share state
+	streamsGroupKey: {streamsKind, groupRole},
+	18:              {streamsKind, otherRole}, // partition metadata
+	19:              {streamsKind, memberRole},
+	20:              {streamsKind, targetRole},
+	21:              {streamsKind, otherRole}, // target assignment of a member
+	22:              {streamsKind, currentRole},
+	23:              {streamsKind, otherRole}, // topology
 }
 
 // foreignGroup is what is known of a group of another type: what its records say,

@@ -22,7 +22,7 @@ func FuzzApply(f *testing.F) {
 	headless := groupRecord(now, "g", &groupMetadata{members: []memberMetadata{{id: "a"}, {id: "a"}, {id: "", sessionMillis: -1}}})
 	f.Add(headless.Key, headless.Value, o.Key, []byte(nil))
 	f.Fuzz(func(t *testing.T, key1, value1, key2, value2 []byte) {
-		w := newWorld(t, DefaultOptions(nil))
+		w := newWorld(t, DefaultOptions(nil, nil))
 		w.shard = New(w.o)
 		w.shard.Apply(coordinator.Record{Key: key1, Value: value1})
 		w.shard.Apply(coordinator.Record{Key: key2, Value: value2, Transactional: true, ProducerID: 1})

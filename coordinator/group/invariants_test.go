@@ -18,6 +18,11 @@ func (w *world) check() {
 			w.t.Fatalf("group %s: %v\nso far:\n%s", id, err, w.out)
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(w.shard.consumers)) {
+		if err := w.checkConsumerGroup(w.shard.consumers[id]); err != nil {
+			w.t.Fatalf("consumer group %s: %v\nso far:\n%s", id, err, w.out)
+		}
+	}
 	for token := range w.waiting {
 		if !tokens[token] {
 			// Within one Handle a reply may still come, but here it is over.
@@ -145,6 +150,10 @@ func hardState(s *Shard) string {
 			line += fmt.Sprintf(" %s since=%d", showMetadata(g.kept), g.kept.since)
 		}
 		lines = append(lines, line)
+	}
+	for id, g := range s.consumers {
+		lines = append(lines, g.dump()...)
+		_ = id
 	}
 	for id, g := range s.foreign {
 		lines = append(lines, fmt.Sprintf("foreign %s %v", id, *g))

@@ -52,6 +52,11 @@ func (t *turn) join(to coordinator.Token, e Join) {
 		t.refuse(j.parked, "", kerr.InconsistentGroupProtocol)
 		return
 	}
+	c := t.consumers[e.Req.Group]
+	if c != nil && len(c.members) > 0 {
+		t.joinConsumerGroup(c, j.parked, e)
+		return
+	}
 	g := t.groups[e.Req.Group]
 	created := g == nil
 	if created {
@@ -61,6 +66,10 @@ func (t *turn) join(to coordinator.Token, e Join) {
 		}
 		if other != nil {
 			t.endForeign(other)
+		}
+		if c != nil {
+			t.noteEnd(c, nil)
+			delete(t.consumers, c.id)
 		}
 		g = t.ensure(e.Req.Group)
 		g.since = t.now.UnixMilli()

@@ -25,6 +25,10 @@ func (s *Shard) sorted(group string) []topicPartition {
 func (t *turn) fetch(e Fetch) kmsg.OffsetFetchResponseGroup {
 	r := kmsg.NewOffsetFetchResponseGroup()
 	r.Group = e.Group.Group
+	if err := t.checkFetch(e); err != nil {
+		r.ErrorCode = err.Code
+		return r
+	}
 	if e.Group.Topics == nil {
 		r.Topics = t.fetchAll(e)
 		return r
@@ -39,6 +43,25 @@ func (t *turn) fetch(e Fetch) kmsg.OffsetFetchResponseGroup {
 		r.Topics = append(r.Topics, rt)
 	}
 	return r
+}
+
+// checkFetch checks that a member of a consumer group that says who it is is one, at its epoch
+// (ConsumerGroup.validateOffsetFetch).
+func (t *turn) checkFetch(e Fetch) *kerr.Error {
+	g := t.consumers[e.Group.Group]
+	if g == nil || e.Group.MemberID == nil && e.Group.MemberEpoch < 0 {
+		return nil
+	}
+	m := g.members[deref(e.Group.MemberID)]
+	switch {
+	case m == nil:
+		return kerr.UnknownMemberID
+	case m.epoch != e.Group.MemberEpoch && m.classic != nil:
+		return kerr.IllegalGeneration
+	case m.epoch != e.Group.MemberEpoch:
+		return kerr.StaleMemberEpoch
+	}
+	return nil
 }
 
 // fetchAll answers every committed offset of the group.
@@ -77,7 +100,9 @@ func (t *turn) fetchOne(e Fetch, tp topicPartition, topicID [16]byte) kmsg.Offse
 }
 
 // exists reports whether there is a group of the id, of any type.
-func (s *Shard) exists(group string) bool { return s.groups[group] != nil || s.foreign[group] != nil }
+func (s *Shard) exists(group string) bool {
+	return s.groups[group] != nil || s.consumers[group] != nil || s.foreign[group] != nil
+}
 
 // sameTopic reports whether two topic ids may be of one topic: zero is not known.
 func sameTopic(a, b [16]byte) bool { return a == b || a == [16]byte{} || b == [16]byte{} }
@@ -86,11 +111,12 @@ func sameTopic(a, b [16]byte) bool { return a == b || a == [16]byte{} || b == [1
 func (t *turn) offsetDelete(e OffsetDelete) *kmsg.OffsetDeleteResponse {
 	r := kmsg.NewPtrOffsetDeleteResponse()
 	r.Version = e.Req.Version
-	g := t.groups[e.Req.Group]
+	g, c := t.groups[e.Req.Group], t.consumers[e.Req.Group]
 	switch {
 	case e.Req.Group == "":
 		r.ErrorCode = kerr.InvalidGroupID.Code
 		return r
+	case c != nil:
 	case g == nil:
 		r.ErrorCode = kerr.GroupIDNotFound.Code
 		return r
@@ -105,10 +131,10 @@ func (t *turn) offsetDelete(e OffsetDelete) *kmsg.OffsetDeleteResponse {
 		for j := range topic.Partitions {
 			rp := kmsg.NewOffsetDeleteResponseTopicPartition()
 			rp.Partition = topic.Partitions[j].Partition
-			if g.isSubscribed(topic.Topic) {
+			if c != nil && c.wants(topic.Topic) || g != nil && g.isSubscribed(topic.Topic) {
 				rp.ErrorCode = kerr.GroupSubscribedToTopic.Code
 			} else {
-				t.tombstone(groupPartition{g.id, topicPartition{topic.Topic, rp.Partition}})
+				t.tombstone(groupPartition{e.Req.Group, topicPartition{topic.Topic, rp.Partition}})
 			}
 			rt.Partitions = append(rt.Partitions, rp)
 		}
@@ -150,6 +176,10 @@ func (t *turn) delete(e Delete) kmsg.DeleteGroupsResponseGroup {
 	r.Group = e.Group
 	g := t.groups[e.Group]
 	switch {
+	case t.consumers[e.Group] != nil:
+		if err := t.deleteConsumerGroup(t.consumers[e.Group]); err != nil {
+			r.ErrorCode = err.Code
+		}
 	case t.foreign[e.Group] != nil:
 		if err := t.deleteForeign(e.Group); err != nil {
 			r.ErrorCode = err.Code
@@ -165,6 +195,24 @@ func (t *turn) delete(e Delete) kmsg.DeleteGroupsResponseGroup {
 		t.record(groupTombstone(t.now, g.id))
 	}
 	return r
+}
+
+// deleteConsumerGroup removes a consumer group with its offsets, if it is empty.
+func (t *turn) deleteConsumerGroup(g *consumerGroup) *kerr.Error {
+	if len(g.members) > 0 {
+		return kerr.NonEmptyGroup
+	}
+	for _, tp := range t.allOffsets(g.id) {
+		t.tombstone(groupPartition{g.id, tp})
+	}
+	t.noteEnd(g, nil)
+	return nil
+}
+
+// wants reports whether a member is subscribed to the topic.
+func (g *consumerGroup) wants(topic string) bool {
+	_, ok := g.topics[topic]
+	return ok
 }
 
 // topicDeleted removes the offsets of a topic from all groups.
@@ -204,17 +252,28 @@ func (t *turn) expireOffsets() {
 			t.record(groupTombstone(t.now, id))
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(t.consumers)) {
+		g := t.consumers[id]
+		if t.expireAll(id, noTime, g.wants) && len(g.members) == 0 {
+			t.noteEnd(g, nil)
+		}
+	}
 }
 
 // expireGroup removes the expired offsets of a group and reports whether it has
 // none left.
 func (t *turn) expireGroup(g *group) bool {
 	base, ok := g.retentionBase()
-	left := t.unstableGroup[g.id] > 0
-	for _, tp := range t.sorted(g.id) {
-		o := t.offsets[g.id][tp]
-		if ok && !g.isSubscribed(tp.topic) && t.unstable[groupPartition{g.id, tp}] == 0 && t.expired(o, base) {
-			t.record(offsetTombstone(t.now, g.id, tp))
+	return t.expireAll(g.id, base, func(topic string) bool { return !ok || g.isSubscribed(topic) })
+}
+
+// expireAll removes the expired offsets of topics that are not in use, and reports whether none are left.
+func (t *turn) expireAll(group string, base int64, used func(topic string) bool) bool {
+	left := t.unstableGroup[group] > 0
+	for _, tp := range t.sorted(group) {
+		o := t.offsets[group][tp]
+		if !used(tp.topic) && t.unstable[groupPartition{group, tp}] == 0 && t.expired(o, base) {
+			t.record(offsetTombstone(t.now, group, tp))
 		} else {
 			left = true
 		}
@@ -251,7 +310,7 @@ func (t *turn) expired(o offset, base int64) bool {
 
 // notFoundMessage is what DescribeGroups says of a group that is not there.
 func (s *Shard) notFoundMessage(group string) string {
-	if s.foreign[group] != nil {
+	if s.foreign[group] != nil || s.consumers[group] != nil {
 		return fmt.Sprintf("Group %s is not a classic group.", group)
 	}
 	return fmt.Sprintf("Group %s not found.", group)

@@ -1,6 +1,10 @@
 package group
 
-import "time"
+import (
+	"time"
+
+	"github.com/rotpeter/rotpeter/coordinator/group/assignor"
+)
 
 // Options are the settings of a Shard. Start from DefaultOptions.
 type Options struct {
@@ -12,6 +16,14 @@ type Options struct {
 	OffsetMetadataMaxChars        int           // offset.metadata.max.bytes, which counts UTF-16 characters
 	OffsetsRetention              time.Duration // offsets.retention.minutes
 	OffsetsRetentionCheckInterval time.Duration // offsets.retention.check.interval.ms
+
+	ConsumerMaxSize      int                 // group.consumer.max.size
+	Assignors            []assignor.Assignor // group.consumer.assignors: the first is the default
+	Migration            Migration           // group.consumer.migration.policy
+	RegexRefreshInterval time.Duration       // group.consumer.regex.refresh.interval.ms
+
+	// Cluster is what is known of the metadata log when the shard is made; nil: nothing. MetadataChanged tells more.
+	Cluster Cluster
 
 	// NewMemberJoinTimeout bounds how long a member that has never been answered
 	// stays in a rebalance: it has no session yet, because it does not know its
@@ -26,10 +38,20 @@ type Options struct {
 	// the client id, or the instance id of a static member; Kafka's ids are that, a
 	// dash and a random UUID.
 	NewMemberID func(clientID string) string
+
+	// NewConsumerMemberID returns an id for a member of a consumer group that comes without one: a random UUID.
+	NewConsumerMemberID func() string
+}
+
+func (o *Options) cluster() Cluster {
+	if o.Cluster == nil {
+		return noCluster{}
+	}
+	return o.Cluster
 }
 
 // DefaultOptions returns Kafka's defaults.
-func DefaultOptions(newMemberID func(clientID string) string) Options {
+func DefaultOptions(newMemberID func(clientID string) string, newConsumerMemberID func() string) Options {
 	return Options{
 		MinSessionTimeout:             6 * time.Second,
 		MaxSessionTimeout:             30 * time.Minute,
@@ -40,7 +62,11 @@ func DefaultOptions(newMemberID func(clientID string) string) Options {
 		OffsetsRetentionCheckInterval: 10 * time.Minute,
 		NewMemberJoinTimeout:          5 * time.Minute,
 		MaxRecordBytes:                1<<20 - 4096, // Kafka's max.message.bytes less room for the batch header
+		ConsumerMaxSize:               1<<31 - 1,
+		Assignors:                     []assignor.Assignor{assignor.Uniform(), assignor.Range()},
+		RegexRefreshInterval:          10 * time.Minute,
 		NewMemberID:                   newMemberID,
+		NewConsumerMemberID:           newConsumerMemberID,
 	}
 }
 

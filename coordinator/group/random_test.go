@@ -44,7 +44,7 @@ func TestRandomRuns(t *testing.T) {
 
 func randomRun(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	o := DefaultOptions(nil)
+	o := DefaultOptions(nil, nil)
 	o.InitialRebalanceDelay = []time.Duration{0, time.Second, 3 * time.Second}[rnd.IntN(3)]
 	o.OffsetsRetention, o.OffsetsRetentionCheckInterval = 5*time.Minute, time.Minute
 	o.MaxSize = 4 + rnd.IntN(4)
@@ -244,7 +244,7 @@ func (w *world) beat(c *client) {
 // quick: the whole takes well under a second unless something is quadratic.
 func TestManyMembers(t *testing.T) {
 	const groups, members = 1000, 5000
-	w := newWorld(t, DefaultOptions(nil))
+	w := newWorld(t, DefaultOptions(nil, nil))
 	w.sparse = true
 	handle := func(body any) coordinator.Result {
 		r := w.shard.Handle(w.now, coordinator.Event{Token: "t", Body: body})

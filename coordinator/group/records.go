@@ -16,7 +16,6 @@ const (
 	legacyOffsetKey   = 0
 	offsetKeyType     = 1
 	groupKeyType      = 2
-	consumerGroupKey  = 3
 	shareGroupKey     = 11
 	streamsGroupKey   = 17
 	groupValueVersion = 3

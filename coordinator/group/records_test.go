@@ -101,7 +101,7 @@ func TestOlderRecordsAreRead(t *testing.T) {
 		{"0002 0001 67", "0003 0001 63 00000002 0001 72 0001 61 0000000000000008" + tail + "ffff 0000 0000 00000010 00000020 00000000 00000000", "generation=2 since=8 session=32 rebalance=16"},
 		{"0002 0001 67", "0004 02 63 00000002 02 72 02 61 0000000000000008 02 02 61 00 01 01 00000010 00000020 01 01 00 00", "generation=2 since=8 session=32 rebalance=16"},
 	} {
-		s := New(DefaultOptions(nil))
+		s := New(DefaultOptions(nil, nil))
 		s.Apply(coordinator.Record{Key: unspaced(t, c.key), Value: unspaced(t, c.value)})
 		got := fmt.Sprintf("skipped=%d", s.skipped)
 		if g := s.groups["g"]; g != nil && g.kept != nil && len(g.kept.members) == 1 {
@@ -122,7 +122,7 @@ func TestBadRecordsArePassedOver(t *testing.T) {
 		offsetRecord(time.UnixMilli(1), "g", topicPartition{"t", 0}, offset{expires: noTime}),
 		groupRecord(time.UnixMilli(1), "g", &groupMetadata{protocolType: "consumer", members: []memberMetadata{{id: "a"}}}),
 	}
-	s := New(DefaultOptions(nil))
+	s := New(DefaultOptions(nil, nil))
 	n := int64(0)
 	for _, r := range good {
 		for i := range len(r.Key) {
@@ -161,10 +161,10 @@ func foreignRecord(t *testing.T, key, value string) coordinator.Record {
 // A group of another type with a member keeps its id and its offsets, and nobody of the
 // classic protocol gets in.
 func TestForeignGroupWithMember(t *testing.T) {
-	w := newWorld(t, DefaultOptions(nil))
+	w := newWorld(t, DefaultOptions(nil, nil))
 	w.journal = append(w.journal,
-		foreignRecord(t, "0005 0001 67 0001 6d", "0000 00"),
-		foreignRecord(t, "0003 0001 67", "0000 00000002 00"),
+		foreignRecord(t, "0013 0001 67 0001 6d", "0000 00"),
+		foreignRecord(t, "0011 0001 67", "0000 00000002 00"),
 		offsetRecord(w.now, "g", topicPartition{"a", 0}, offset{offset: 5, expires: noTime}),
 	)
 	w.load()
@@ -181,7 +181,7 @@ reply   t3 SyncGroup error=25/UNKNOWN_MEMBER_ID assignment=
 reply   t4 Heartbeat error=25/UNKNOWN_MEMBER_ID
 reply   t5 LeaveGroup [m error=25/UNKNOWN_MEMBER_ID]
 reply   t6 Describe g Dead type= protocol= error=69/GROUP_ID_NOT_FOUND message=Group g is not a classic group.
-reply   t7 List [g type=consumer Assigning consumer]
+reply   t7 List [g type=streams Assigning streams]
 reply   t8 Delete g error=68/NON_EMPTY_GROUP
 reply   t9 OffsetFetch g [a/0 = 5 leader-epoch=0]
 reply   t10 OffsetFetch g [a/0 = 5 leader-epoch=0]
@@ -193,10 +193,10 @@ reply   t13 OffsetFetch g [a/0 = 5 leader-epoch=0]
 		t.Errorf("%s", firstDifference(want, got))
 	}
 	for state, records := range map[string][]coordinator.Record{
-		"Reconciling": {foreignRecord(t, "0006 0001 67", "0000 00000002 00")},
-		"Stable":      {foreignRecord(t, "0006 0001 67", "0000 00000002 00"), foreignRecord(t, "0008 0001 67 0001 6d", "0000 00000002 00000001 00 01 01 00")},
+		"Reconciling": {foreignRecord(t, "0014 0001 67", "0000 00000002 00")},
+		"Stable":      {foreignRecord(t, "0014 0001 67", "0000 00000002 00"), foreignRecord(t, "0016 0001 67 0001 6d", "0000 00000002 00000001 01 01 01 00")},
 	} {
-		s := New(DefaultOptions(nil))
+		s := New(DefaultOptions(nil, nil))
 		for _, r := range append(w.journal[:3:3], records...) {
 			s.Apply(r)
 		}
@@ -212,28 +212,28 @@ func TestEmptyForeignGroup(t *testing.T) {
 	journal := func(w *world) []coordinator.Record {
 		return []coordinator.Record{
 			offsetRecord(w.now, "g", topicPartition{"a", 0}, offset{offset: 5, expires: noTime}),
-			foreignRecord(t, "0005 0001 67 0001 6d", "0000 00"),
-			foreignRecord(t, "0003 0001 67", "0000 00000002 00"),
-			foreignRecord(t, "0006 0001 67", "0000 00000002 00"),
-			foreignRecord(t, "0010 0001 67 0001 2e", "0000 00"),
-			foreignRecord(t, "0005 0001 67 0001 6d", ""),
+			foreignRecord(t, "0013 0001 67 0001 6d", "0000 00"),
+			foreignRecord(t, "0011 0001 67", "0000 00000002 00"),
+			foreignRecord(t, "0014 0001 67", "0000 00000002 00"),
+			foreignRecord(t, "0017 0001 67", "0000 00"),
+			foreignRecord(t, "0013 0001 67 0001 6d", ""),
 		}
 	}
-	w := newWorld(t, DefaultOptions(nil))
+	w := newWorld(t, DefaultOptions(nil, nil))
 	w.journal = journal(w)
 	w.load()
 	for _, line := range []string{"list", "commit offsets=a/0:6", "fetch", "delete", "list", "fetch"} {
 		w.command(line)
 	}
 	want := `
-reply   t1 List [g type=consumer Empty consumer]
+reply   t1 List [g type=streams Empty streams]
 record  offset g a/0 = 6 v4
 reply   t2 OffsetCommit [a/0]
 reply   t3 OffsetFetch g [a/0 = 6]
 record  offset g a/0 gone
-record  type 6 "g" = 
-record  type 16 "g\x00\x01." = 
-record  type 3 "g" = 
+record  type 20 "g" = 
+record  type 23 "g" = 
+record  type 17 "g" = 
 reply   t4 Delete g
 reply   t5 List
 reply   t6 OffsetFetch g
@@ -241,7 +241,7 @@ reply   t6 OffsetFetch g
 	if got := "\n" + w.out.String(); got != want {
 		t.Errorf("%s", firstDifference(want, got))
 	}
-	w = newWorld(t, DefaultOptions(nil))
+	w = newWorld(t, DefaultOptions(nil, nil))
 	w.journal = journal(w)
 	w.load()
 	for _, line := range []string{"join member=stranger", "list", "join", "list", "fetch"} {
@@ -249,10 +249,10 @@ reply   t6 OffsetFetch g
 	}
 	want = `
 reply   t1 JoinGroup error=25/UNKNOWN_MEMBER_ID member=stranger
-reply   t2 List [g type=consumer Empty consumer]
-record  type 6 "g" = 
-record  type 16 "g\x00\x01." = 
-record  type 3 "g" = 
+reply   t2 List [g type=streams Empty streams]
+record  type 20 "g" = 
+record  type 23 "g" = 
+record  type 17 "g" = 
 record  group g type= generation=0 leader=
 reply   t3 JoinGroup error=79/MEMBER_ID_REQUIRED member=c-1
 reply   t4 List [g type= Empty classic]
@@ -262,7 +262,7 @@ reply   t5 OffsetFetch g [a/0 = 5 leader-epoch=0]
 		t.Errorf("%s", firstDifference(want, got))
 	}
 	// A share group has state elsewhere, which is not served.
-	s := newWorld(t, DefaultOptions(nil))
+	s := newWorld(t, DefaultOptions(nil, nil))
 	s.journal = append(s.journal, foreignRecord(t, "000b 0001 67", "0000 00000002 00"))
 	s.load()
 	for _, line := range []string{"list", "join", "commit offsets=a/0:6", "delete"} {
@@ -282,7 +282,7 @@ reply   t4 Delete g error=35/UNSUPPORTED_VERSION
 // Strings that a record cannot hold are refused before anything is made of them.
 func TestStringsTooLongForRecords(t *testing.T) {
 	long := strings.Repeat("x", maxRecordString+1)
-	w := newWorld(t, DefaultOptions(nil))
+	w := newWorld(t, DefaultOptions(nil, nil))
 	joins := map[string]args{
 		"group": {"group": long}, "type": {"type": long}, "protocol": {"protocols": long}, "instance": {"instance": long},
 		"client": {"client": long}, "made id": {"client": long[2:]}, "made static id": {"instance": long[2:]},
@@ -297,7 +297,7 @@ func TestStringsTooLongForRecords(t *testing.T) {
 			t.Errorf("%s: error %d, want %d", name, r.ErrorCode, want)
 		}
 	}
-	o := DefaultOptions(nil)
+	o := DefaultOptions(nil, nil)
 	o.OffsetMetadataMaxChars = math.MaxInt32
 	w.start(o)
 	for name, c := range map[string]struct {
@@ -316,7 +316,7 @@ func TestStringsTooLongForRecords(t *testing.T) {
 }
 
 func TestPendingMembersAreBounded(t *testing.T) {
-	w := newWorld(t, DefaultOptions(nil))
+	w := newWorld(t, DefaultOptions(nil, nil))
 	w.sparse = true
 	s := w.shard
 	var last *kmsg.JoinGroupResponse
@@ -391,7 +391,7 @@ func TestRepliesEncodeAtEveryVersion(t *testing.T) {
 		}
 	}
 	for v := range int16(10) {
-		o := DefaultOptions(nil)
+		o := DefaultOptions(nil, nil)
 		o.InitialRebalanceDelay = 0
 		w := newWorld(t, o)
 		version := fmt.Sprint(v)

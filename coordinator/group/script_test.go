@@ -65,7 +65,7 @@ func firstDifference(want, got string) string {
 
 // runScript returns the script with its expectations made anew.
 func runScript(t *testing.T, text string) string {
-	w := newWorld(t, DefaultOptions(nil))
+	w := newWorld(t, DefaultOptions(nil, nil))
 	var out strings.Builder
 	for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
 		input, _, hasOutput := strings.Cut(block, "----")
@@ -108,10 +108,12 @@ type world struct {
 	replies map[string]any // by token
 	sparse  bool           // compare with a loaded shard now and then only
 	checks  int
+	cluster *cluster
+	errands []ResolveRegexes
 }
 
 func newWorld(t testing.TB, o Options) *world {
-	w := &world{t: t, now: time.UnixMilli(1_700_000_000_000), out: &bytes.Buffer{}, replies: map[string]any{}}
+	w := &world{t: t, now: time.UnixMilli(1_700_000_000_000), out: &bytes.Buffer{}, replies: map[string]any{}, cluster: newCluster()}
 	w.start(o)
 	return w
 }
@@ -122,6 +124,10 @@ func (w *world) start(o Options) {
 		w.ids++
 		return fmt.Sprintf("%s-%d", clientID, w.ids)
 	}
+	o.NewConsumerMemberID = func() string {
+		w.ids++
+		return fmt.Sprintf("uuid-%d", w.ids)
+	}
 	w.o = o
 	w.journal = nil
 	w.load()
@@ -129,7 +135,8 @@ func (w *world) start(o Options) {
 
 // load replaces the shard by one loaded from the journal, as after a crash.
 func (w *world) load() {
-	w.waiting = map[string]bool{}
+	w.waiting, w.errands = map[string]bool{}, nil
+	w.o.Cluster = w.cluster
 	w.shard = replay(w.o, w.journal)
 	w.take(w.shard.Loaded(w.now))
 }
@@ -182,6 +189,11 @@ func (w *world) take(r coordinator.Result) {
 		delete(w.waiting, token)
 		w.replies[token] = reply.Body
 		fmt.Fprintf(w.out, "reply   %s %s\n", token, showReply(reply.Body))
+	}
+	for _, e := range r.Errands {
+		errand := e.(ResolveRegexes)
+		fmt.Fprintf(w.out, "errand  resolve %s %v\n", errand.Group, errand.Regexes)
+		w.errands = append(w.errands, errand)
 	}
 	w.check()
 }

@@ -13,15 +13,22 @@ import (
 type Shard struct {
 	o      Options
 	groups map[string]*group
+	named  map[timerKey]*timer // of members of consumer groups
 	timers timers
 	expiry timer
 
 	// Hard, with group.kept.
-	offsets map[string]map[topicPartition]offset // by group
-	open    map[int64]*transaction               // by producer id
-	foreign map[string]*foreignGroup             // groups of other types
-	applied uint64                               // records
-	skipped int64                                // of them, how many made no sense
+	offsets   map[string]map[topicPartition]offset // by group
+	open      map[int64]*transaction               // by producer id
+	consumers map[string]*consumerGroup
+	foreign   map[string]*foreignGroup // groups of other types
+	applied   uint64                   // records
+	skipped   int64                    // of them, how many made no sense
+
+	cluster     Cluster
+	newTopicsAt int64                  // offset of the metadata log at which topics were created last; -1: not known
+	hashes      map[string]hashedTopic // by name
+	resolving   map[string]bool        // groups whose regular expressions are being matched
 
 	// Derived from open: how many transactions hold an offset of it.
 	unstable      map[groupPartition]int
@@ -45,6 +52,12 @@ func New(o Options) *Shard {
 	return &Shard{
 		o:             o,
 		groups:        map[string]*group{},
+		named:         map[timerKey]*timer{},
+		consumers:     map[string]*consumerGroup{},
+		cluster:       o.cluster(),
+		newTopicsAt:   o.cluster().Version(),
+		hashes:        map[string]hashedTopic{},
+		resolving:     map[string]bool{},
 		expiry:        timer{kind: expiryTimer},
 		offsets:       map[string]map[topicPartition]offset{},
 		open:          map[int64]*transaction{},
@@ -88,6 +101,16 @@ func (s *Shard) Loaded(now time.Time) coordinator.Result {
 			t.prepareRebalance(g)
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(s.consumers)) {
+		g := s.consumers[id]
+		for _, member := range g.ids() {
+			m := g.members[member]
+			t.armFor(consumerSessionTimer, id, member, t.settings(id).Session)
+			if m.state == memberUnrevoked {
+				t.armFor(consumerRebalanceTimer, id, member, time.Duration(m.rebalanceMillis)*time.Millisecond).epoch = m.epoch
+			}
+		}
+	}
 	s.timers.arm(&s.expiry, now.Add(s.o.OffsetsRetentionCheckInterval))
 	return t.out
 }
@@ -107,6 +130,14 @@ func (s *Shard) Handle(now time.Time, e coordinator.Event) coordinator.Result {
 		t.sync(e.Token, b)
 	case Heartbeat:
 		t.reply(e.Token, t.heartbeat(b))
+	case ConsumerHeartbeat:
+		t.reply(e.Token, t.consumerHeartbeat(b))
+	case ConsumerDescribe:
+		t.reply(e.Token, t.consumerDescribe(b))
+	case MetadataChanged:
+		t.metadataChanged(b)
+	case RegexesResolved:
+		t.regexesResolved(b)
 	case Leave:
 		t.reply(e.Token, t.leave(b))
 	case Commit:
@@ -151,6 +182,9 @@ func (t *turn) tick() {
 			t.completeJoin(due.group)
 		case syncTimer:
 			t.syncExpired(due.group)
+		case consumerSessionTimer, consumerRebalanceTimer, consumerJoinTimer, consumerSyncTimer:
+			delete(t.named, timerKey{due.kind, due.consumer, due.member})
+			t.consumerTimerDue(due)
 		case expiryTimer:
 			t.expireOffsets()
 			t.timers.arm(&t.expiry, t.now.Add(max(t.o.OffsetsRetentionCheckInterval, time.Millisecond)))
@@ -179,7 +213,9 @@ func (s *Shard) Apply(r coordinator.Record) {
 	case -1:
 		ok = false
 	default:
-		if _, foreign := foreignRecords[kind]; foreign {
+		if isConsumerRecord(kind) {
+			ok = s.applyConsumer(r)
+		} else if _, foreign := foreignRecords[kind]; foreign {
 			ok = s.applyForeign(r.Key, r.Value)
 		}
 	}
@@ -204,6 +240,7 @@ func (s *Shard) applyGroup(r coordinator.Record) bool {
 	}
 	s.ensure(id).kept = kept
 	delete(s.foreign, id)
+	delete(s.consumers, id)
 	return true
 }
 
@@ -224,7 +261,7 @@ func (s *Shard) applyOffset(r coordinator.Record) bool {
 		return false
 	}
 	o.order = s.applied
-	if s.foreign[id] == nil {
+	if s.foreign[id] == nil && s.consumers[id] == nil {
 		s.ensure(id) // who commits without being a member makes a simple group
 	}
 	if !r.Transactional {

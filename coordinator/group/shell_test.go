@@ -57,7 +57,7 @@ func TestUnderShell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &slowJournal{}
 		ids := 0
-		o := DefaultOptions(func(c string) string { ids++; return fmt.Sprintf("%s-%d", c, ids) })
+		o := DefaultOptions(func(c string) string { ids++; return fmt.Sprintf("%s-%d", c, ids) }, nil)
 		s := coordinator.NewShell(coordinator.ShellOptions{Name: "test", New: func() coordinator.Shard { return New(o) }, Journal: j})
 		defer s.Close()
 

@@ -68,6 +68,9 @@ func showRecord(r coordinator.Record) string {
 		}
 		return fmt.Sprintf("group %s %s", id, showMetadata(m))
 	}
+	if isConsumerRecord(keyType(r.Key)) {
+		return showConsumerRecord(r)
+	}
 	if _, foreign := foreignRecords[keyType(r.Key)]; foreign {
 		return fmt.Sprintf("type %d %q = %x", keyType(r.Key), r.Key[4:], r.Value)
 	}
@@ -141,6 +144,10 @@ func showReply(body any) string {
 			words = append(words, fmt.Sprintf("[%s type=%s %s %s]", g.Group, g.ProtocolType, g.GroupState, g.GroupType))
 		}
 		return show(words...)
+	case *kmsg.ConsumerGroupHeartbeatResponse:
+		return showBeat(r)
+	case kmsg.ConsumerGroupDescribeResponseGroup:
+		return showConsumerGroup(r)
 	case kmsg.DeleteGroupsResponseGroup:
 		return show("Delete", r.Group, showError(r.ErrorCode))
 	case int16:

@@ -46,6 +46,14 @@ func (t *turn) propagate(g *group, err *kerr.Error) {
 // sync handles a SyncGroup request (classicGroupSyncToClassicGroup).
 func (t *turn) sync(to coordinator.Token, e Sync) {
 	p := parked{to, e.Version}
+	if c := t.consumers[e.Req.Group]; c != nil {
+		if err := checkSyncVersion(e); err != nil {
+			t.refuseSync(p, err)
+			return
+		}
+		t.syncConsumerGroup(c, p, e.Req)
+		return
+	}
 	g, m, err := t.checkSync(e)
 	if err != nil {
 		t.refuseSync(p, err)
@@ -72,11 +80,8 @@ func (t *turn) sync(to coordinator.Token, e Sync) {
 // checkSync finds the member that sends SyncGroup in its turn.
 func (t *turn) checkSync(e Sync) (*group, *member, *kerr.Error) {
 	r := e.Req
-	if e.Version >= syncProtocolSince && (r.ProtocolType == nil || r.Protocol == nil) {
-		return nil, nil, kerr.InconsistentGroupProtocol
-	}
-	if r.Group == "" {
-		return nil, nil, kerr.InvalidGroupID
+	if err := checkSyncVersion(e); err != nil {
+		return nil, nil, err
 	}
 	g := t.groups[r.Group]
 	if g == nil || g.state == empty {
@@ -94,6 +99,17 @@ func (t *turn) checkSync(e Sync) (*group, *member, *kerr.Error) {
 		return nil, nil, kerr.RebalanceInProgress
 	}
 	return g, m, nil
+}
+
+// checkSyncVersion checks what does not depend on the group.
+func checkSyncVersion(e Sync) *kerr.Error {
+	switch {
+	case e.Version >= syncProtocolSince && (e.Req.ProtocolType == nil || e.Req.Protocol == nil):
+		return kerr.InconsistentGroupProtocol
+	case e.Req.Group == "":
+		return kerr.InvalidGroupID
+	}
+	return nil
 }
 
 // differs reports whether both are given and not equal.
@@ -144,6 +160,9 @@ func (t *turn) beat(r *kmsg.HeartbeatRequest) *kerr.Error {
 	if r.Group == "" {
 		return kerr.InvalidGroupID
 	}
+	if c := t.consumers[r.Group]; c != nil {
+		return t.beatAsClassic(c, r)
+	}
 	g := t.groups[r.Group]
 	if g == nil {
 		return kerr.UnknownMemberID
@@ -179,6 +198,10 @@ func (t *turn) leave(e Leave) *kmsg.LeaveGroupResponse {
 	}
 	g := t.groups[e.Req.Group]
 	left := false
+	if c := t.consumers[e.Req.Group]; c != nil {
+		r.Members = t.leaveAsClassic(c, leaving)
+		leaving = nil
+	}
 	for i := range leaving {
 		m := kmsg.NewLeaveGroupResponseMember()
 		m.MemberID, m.InstanceID = leaving[i].MemberID, leaving[i].InstanceID

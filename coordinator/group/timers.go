@@ -14,13 +14,21 @@ const (
 	joinTimer                     // a rebalance completes without those who did not rejoin
 	syncTimer                     // members that did not send SyncGroup are removed
 	expiryTimer                   // offsets are looked through
+
+	// Of members of consumer groups, from here on.
+	consumerSessionTimer   // it has been silent
+	consumerRebalanceTimer // it has not given up what it should
+	consumerJoinTimer      // of the classic protocol: it has not joined again
+	consumerSyncTimer      // of the classic protocol: it has not asked for its assignment
 )
 
 // timer is one deadline. Its owner keeps it; it is in the heap while it is armed.
 type timer struct {
-	kind   timerKind
-	group  *group // nil for expiryTimer
-	member string // for sessionTimer
+	kind     timerKind
+	group    *group // of a classic group; else nil
+	consumer string // id of a consumer group
+	member   string // for sessionTimer and those of consumer groups
+	epoch    int32  // for consumerRebalanceTimer: the member has not left it
 
 	at    time.Time
 	order uint64 // of arming: timers due at the same time fire in this order

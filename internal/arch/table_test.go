@@ -25,6 +25,8 @@ type room struct {
 const (
 	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
 	kerr       = "github.com/twmb/franz-go/pkg/kerr"
+	kbin       = "github.com/twmb/franz-go/pkg/kbin"
+	xxh3       = "github.com/zeebo/xxh3"
 	franz      = "github.com/twmb/franz-go"
 	compress   = "github.com/klauspost/compress"
 	lz4        = "github.com/pierrec/lz4/v4"
@@ -44,7 +46,7 @@ var rooms = map[string]room{
 	"log":               {imports: []string{"log/batch", "internal"}},
 	"log/batch":         {pure: true, libraries: []string{compress, lz4}},
 	"coordinator":       {imports: []string{"internal"}},
-	"coordinator/group": {pure: true, imports: shardImports, libraries: []string{kmsg, kerr}},
+	"coordinator/group": {pure: true, imports: shardImports, libraries: []string{kmsg, kerr, kbin, xxh3}},
 	"coordinator/txn":   {pure: true, imports: shardImports, libraries: []string{kmsg, kerr}, later: true},
 	"coordinator/share": {pure: true, imports: shardImports, libraries: []string{kmsg, kerr}, later: true},
 	"metadata":          {pure: true, imports: []string{"coordinator", "config", "internal/invariant"}, libraries: []string{kmsg, kerr}},
