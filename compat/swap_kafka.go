@@ -21,7 +21,6 @@ func (s *swap) kafkaView(ctx context.Context) ([]section, error) {
 		{"quotas", (*viewer).quotas},
 		{"SCRAM users", (*viewer).scram},
 		{"ACLs", (*viewer).acls},
-		{"groups of the new protocol", (*viewer).newGroups},
 		{"share groups", (*viewer).shareGroups},
 		{"transactions", (*viewer).transactions},
 		{"producers of transactions", (*viewer).describeProducers},
@@ -221,7 +220,7 @@ func (s *swap) toolsShow(ctx context.Context) ([]section, error) {
 		{"kafka-acls", kafkaACLs, []string{"--list"}},
 		{"kafka-configs of users", kafkaConfigs, []string{"--describe", "--entity-type", "users"}},
 		{"kafka-configs of ips", kafkaConfigs, []string{"--describe", "--entity-type", "ips"}},
-		{"kafka-consumer-groups", consumerGroups, []string{"--describe", "--offsets", "--group", swapNewGroup, "--group", swapOffsetsGroup}},
+		{"kafka-consumer-groups", consumerGroups, []string{"--describe", "--offsets", "--group", swapOffsetsGroup}},
 	} {
 		text, err := s.java.run(ctx, nil, t.class, append([]string{"--bootstrap-server", s.bootstrap}, t.args...)...)
 		if err != nil {
@@ -252,7 +251,7 @@ func (s *swap) toolsShow(ctx context.Context) ([]section, error) {
 	return out, nil
 }
 
-// readOn has the group of the new protocol go on from its commit with Kafka.
+// readOn has the group of the new protocol go on from its commit with Kafka's own consumer.
 func (s *swap) readOn(ctx context.Context) error {
 	before, err := s.committedBy(ctx, swapNewGroup)
 	if err != nil {

@@ -219,6 +219,7 @@ func (s *swap) turn(ctx context.Context, from, to *target, turn int) error {
 		}
 	} else {
 		s.note(who, "refuses what it does not serve", func() error { return s.refusals(ctx) })
+		s.note(who, "a group of the new protocol reads on from its commits", func() error { return s.readOn(ctx) })
 	}
 	s.note(who, "writes", func() error {
 		err = s.write(ctx, turn, to.name)

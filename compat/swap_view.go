@@ -60,6 +60,7 @@ func (s *swap) view(ctx context.Context) ([]section, error) {
 		{"last value of each key", (*viewer).lastValues},
 		{"leader epochs", (*viewer).epochs},
 		{"groups and commits", (*viewer).groups},
+		{"groups of the new protocol", (*viewer).newGroups},
 		{"producers", (*viewer).producers},
 		{"sizes of logs", (*viewer).sizes},
 	})

@@ -193,6 +193,9 @@ func (s *swap) refusals(ctx context.Context) error {
 		if err == nil {
 			return fmt.Errorf("%s was deleted", group)
 		}
+		if group != swapShareGroup {
+			continue // members of both protocols may be in it
+		}
 		join := kmsg.NewPtrJoinGroupRequest()
 		join.Group, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = group, "consumer", 10_000, 10_000
 		join.Protocols = append(join.Protocols, kmsg.JoinGroupRequestProtocol{Name: "range"})
