@@ -1,0 +1,109 @@
+package txn
+
+import "time"
+
+// The bodies of the events that a Shard handles. The type of the reply is given with each. An event about a
+// transactional id must go to the shard of that id. Codes are Kafka's error codes; where older clients know another one,
+// that is the caller's matter (PRODUCER_FENCED was INVALID_PRODUCER_EPOCH).
+
+// Producer is a producer id with an epoch.
+type Producer struct {
+	ID    int64
+	Epoch int16
+}
+
+// Init begins a session of a producer, and ends the transaction of the one before it; the reply is Initialized.
+type Init struct {
+	TransactionalID string
+	TimeoutMillis   int32
+	// Expected is what the producer has, if it goes on after an error (KIP-360).
+	Expected *Producer
+	// NewID is a producer id that nobody has had, or -1. Where one is needed and it is -1 the reply says so.
+	NewID int64
+}
+
+// Initialized answers Init.
+type Initialized struct {
+	Code int16
+	Producer
+	NeedsID bool // ask again with a NewID
+}
+
+// Add adds partitions to the transaction of a producer, and begins it with the first; the reply is Added.
+type Add struct {
+	TransactionalID string
+	Producer
+	Partitions []Partition
+	Version    int16 // transaction version of the client
+	// Verify only asks whether they are in it.
+	Verify bool
+}
+
+// Added answers Add: with one code for all partitions, or with one for each, in their order.
+type Added struct {
+	Code  int16
+	Codes []int16 // of Verify, if Code is 0
+}
+
+// End commits or aborts the transaction of a producer; the reply is Ended, once that is decided for good.
+type End struct {
+	TransactionalID string
+	Producer
+	Commit  bool
+	Version int16 // transaction version of the client
+	NewID   int64 // as in Init
+}
+
+// Ended answers End, from transaction version 2 on with what the producer has from now on.
+type Ended struct {
+	Code int16
+	Producer
+	NeedsID bool
+}
+
+// WriteMarkers is an errand: write the marker into each of the partitions, however long that takes, and post
+// MarkersWritten. It may come again for markers that are written already; to write one twice does no harm.
+type WriteMarkers struct {
+	TransactionalID string
+	Producer
+	Commit     bool
+	Partitions []Partition
+	Version    int16 // transaction version of the client
+}
+
+// MarkersWritten says that the markers of a transaction are in all its partitions that still exist, durable. Nobody waits for it.
+type MarkersWritten struct {
+	TransactionalID string
+	Producer
+}
+
+// Describe asks about one transactional id; the reply is Description.
+type Describe struct{ TransactionalID string }
+
+// Description answers Describe.
+type Description struct {
+	Code int16
+	Producer
+	State         State
+	TimeoutMillis int32
+	Started       int64 // milliseconds since 1970, -1: no transaction was begun
+	Partitions    []Partition
+}
+
+// List asks for the transactional ids of the shard; the reply is []Listed, sorted.
+type List struct {
+	States      []string                          // names; empty: all
+	ProducerIDs []int64                           // empty: all
+	LongerThan  time.Duration                     // of transactions; below 0: all
+	Match       func(transactionalID string) bool // nil: all
+}
+
+// Listed is one transactional id in a list.
+type Listed struct {
+	TransactionalID string
+	ProducerID      int64
+	State           State
+}
+
+// Level says which level of the feature transaction.version is finalized from now on. Nobody waits for it.
+type Level int16
