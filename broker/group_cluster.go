@@ -81,21 +81,15 @@ func (g *groups) metadataChanged(im *metadata.Image, created, deleted, grown []*
 
 // errands does what the coordinator of groups asks for.
 func (g *groups) errands(key partitionKey, all []coordinator.Errand) {
-	g.mu.Lock()
-	s := g.shells[key]
-	g.mu.Unlock()
-	if s == nil {
-		return // it is about to end
-	}
 	for _, e := range all {
 		r := e.(group.ResolveRegexes)
-		g.b.wg.Go(func() { g.resolve(s, r) })
+		g.b.wg.Go(func() { g.post(key, g.resolve(r)) })
 	}
 }
 
 // resolve matches the regular expressions of a group against the topics that the member may describe whose heartbeat
 // asked for it.
-func (g *groups) resolve(s *coordinator.Shell, r group.ResolveRegexes) {
+func (g *groups) resolve(r group.ResolveRegexes) group.RegexesResolved {
 	im, asked := g.b.image(), time.Now()
 	names := make([]string, 0, im.TopicCount())
 	for t := range im.All() {
@@ -107,5 +101,5 @@ func (g *groups) resolve(s *coordinator.Shell, r group.ResolveRegexes) {
 			matched[regex] = slices.DeleteFunc(topics, func(topic string) bool { return !g.b.mayTopic(c, OpDescribe, topic) })
 		}
 	}
-	s.Post(group.RegexesResolved{Group: r.Group, Matched: matched, Version: im.Offset, Asked: asked})
+	return group.RegexesResolved{Group: r.Group, Matched: matched, Version: im.Offset, Asked: asked}
 }

@@ -3,16 +3,11 @@ package broker
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/netip"
-	"sync"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/coordinator/group"
-	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/metadata"
 	"github.com/rotpeter/rotpeter/protocol"
 )
@@ -20,115 +15,25 @@ import (
 // offsetsTopic keeps the state of groups.
 const offsetsTopic = "__consumer_offsets"
 
-// groups holds one shell per led partition of __consumer_offsets, each made at
-// its first use or by the walk after start.
+// groups are the coordinators of groups.
 type groups struct {
-	b    *Broker
+	*coordinators
 	opts group.Options
-
-	mu     sync.Mutex
-	shells map[partitionKey]*coordinator.Shell
-	closed bool
 }
 
 func newGroups(b *Broker, opts group.Options) *groups {
-	return &groups{b: b, opts: opts, shells: map[partitionKey]*coordinator.Shell{}}
-}
-
-// of finds the shell that is the coordinator of a group.
-// NOT_COORDINATOR when the offsets topic does not exist yet: the client asks
-// FindCoordinator then, which creates it.
-func (g *groups) of(groupID string) (*coordinator.Shell, error) {
-	t := g.b.image().Topic(offsetsTopic)
-	if t == nil || len(t.Partitions) == 0 {
-		return nil, kerr.NotCoordinator
-	}
-	index := metadata.PartitionFor(groupID, int32(len(t.Partitions)))
-	if t.Partitions[index].Leader == metadata.NoLeader {
-		return nil, kerr.NotCoordinator
-	}
-	return g.shell(t, index)
-}
-
-// available tells whether the partition that is the coordinator of a group has a leader.
-func (g *groups) available(groupID string) bool {
-	t := g.b.image().Topic(offsetsTopic)
-	return t != nil && len(t.Partitions) > 0 && t.Partitions[metadata.PartitionFor(groupID, int32(len(t.Partitions)))].Leader != metadata.NoLeader
-}
-
-// dropLeaderless ends the shells of partitions that have lost their leader.
-func (g *groups) dropLeaderless() {
-	t := g.b.image().Topic(offsetsTopic)
-	if t == nil {
-		return
-	}
-	g.end(func(key partitionKey) bool {
-		return key.topic == t.ID && t.Partitions[key.partition].Leader == metadata.NoLeader
+	g := &groups{opts: opts}
+	g.coordinators = newCoordinators(b, offsetsTopic, func(key partitionKey) coordinator.ShellOptions {
+		return coordinator.ShellOptions{
+			New: func() coordinator.Shard {
+				o := opts
+				o.Cluster = newGroupCluster(b.image(), b.conf.Load())
+				return group.New(o)
+			},
+			Errands: func(all []coordinator.Errand) { g.errands(key, all) },
+		}
 	})
-}
-
-func (g *groups) shell(t *metadata.Topic, index int32) (*coordinator.Shell, error) {
-	key := partitionKey{t.ID, index}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if s := g.shells[key]; s != nil {
-		return s, nil
-	}
-	if g.closed {
-		return nil, coordinator.ErrClosed
-	}
-	s := coordinator.NewShell(coordinator.ShellOptions{
-		Name: offsetsTopic + "-" + itoa(int(index)),
-		New: func() coordinator.Shard {
-			o := g.opts
-			o.Cluster = newGroupCluster(g.b.image(), g.b.conf.Load())
-			return group.New(o)
-		},
-		Errands: func(all []coordinator.Errand) { g.errands(key, all) },
-		Journal: &journal{open: func() (*log.Log, error) { return g.b.parts.get(t, index) }, epoch: t.Partitions[index].LeaderEpoch, origin: log.Coordinator, durable: g.b.durableAcks},
-		Log:     g.b.log.With(slog.String("coordinator", offsetsTopic), slog.Int("partition", int(index))),
-	})
-	g.shells[key] = s
-	return s, nil
-}
-
-// all returns a shell for each partition of the offsets topic that has records:
-// a partition without any has no group.
-func (g *groups) all() ([]*coordinator.Shell, error) {
-	t := g.b.image().Topic(offsetsTopic)
-	if t == nil {
-		return nil, nil
-	}
-	var shells []*coordinator.Shell
-	for i := range t.Partitions {
-		if t.Partitions[i].Leader == metadata.NoLeader {
-			continue
-		}
-		l, err := g.b.parts.get(t, int32(i))
-		if err != nil {
-			return nil, err
-		}
-		if o := l.Offsets(); o.End == o.Start {
-			continue
-		}
-		s, err := g.shell(t, int32(i))
-		if err != nil {
-			return nil, err
-		}
-		shells = append(shells, s)
-	}
-	return shells, nil
-}
-
-// loaded returns the shells that run already.
-func (g *groups) loaded() []*coordinator.Shell {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	shells := make([]*coordinator.Shell, 0, len(g.shells))
-	for _, s := range g.shells {
-		shells = append(shells, s)
-	}
-	return shells
+	return g
 }
 
 // topicDeleted tells every group that a topic is gone, so that its committed
@@ -159,49 +64,6 @@ func (g *groups) topicDeleted(ctx context.Context, t *metadata.Topic) {
 
 // topicDeletedPause is the wait before a coordinator is told again.
 const topicDeletedPause = 200 * time.Millisecond
-
-func (g *groups) drop(topic [16]byte) {
-	g.end(func(key partitionKey) bool { return key.topic == topic })
-}
-
-// end closes the shells of some partitions.
-func (g *groups) end(which func(partitionKey) bool) {
-	g.mu.Lock()
-	var gone []*coordinator.Shell
-	for key, s := range g.shells {
-		if which(key) {
-			gone = append(gone, s)
-			delete(g.shells, key)
-		}
-	}
-	g.mu.Unlock()
-	for _, s := range gone {
-		s.Close()
-	}
-}
-
-// Close ends every shell. Waiting callers get ErrClosed.
-func (g *groups) Close() error {
-	g.mu.Lock()
-	g.closed = true
-	shells := g.shells
-	g.shells = map[partitionKey]*coordinator.Shell{}
-	g.mu.Unlock()
-	var all error
-	for _, s := range shells {
-		all = errors.Join(all, s.Close())
-	}
-	return all
-}
-
-// ask sends one event to the coordinator of a group and waits for its reply.
-func (g *groups) ask(ctx context.Context, groupID string, event any) (any, error) {
-	s, err := g.of(groupID)
-	if err != nil {
-		return nil, err
-	}
-	return s.Do(ctx, event)
-}
 
 // groupCall sends one group request on its way: the common shape of handlers
 // that ask one coordinator and answer with its reply, or with a code.
