@@ -33,6 +33,8 @@ type AppendOptions struct {
 	// transaction (KIP-890). Without it a transactional batch must belong to a
 	// transaction that is open in this log already.
 	Verified bool
+	// Guard was taken before the coordinator was asked; the zero value guards nothing.
+	Guard TxnGuard
 	// TransactionVersion is that of the transaction (0, 1 or 2): from 2 on markers
 	// need a new epoch and transactions begin at sequence 0.
 	TransactionVersion int16

@@ -41,6 +41,7 @@ type producer struct {
 	coordinatorEpoch int32
 	lastTimestamp    int64
 	txnFirst         int64 // first offset of the open transaction, -1: none
+	markedAt         int64 // producers.marks at its last marker
 	n                int   // valid batches, oldest first
 	batches          [retainedBatches]seqBatch
 }
@@ -106,6 +107,8 @@ type openTxn struct{ first, producerID int64 }
 type producers struct {
 	byID map[int64]*producer
 	open []openTxn // by first offset
+
+	marks int64 // markers since the log was opened
 }
 
 func newProducers() *producers { return &producers{byID: map[int64]*producer{}} }
@@ -117,10 +120,11 @@ func (ps *producers) check(h *batch.Header, m *marker, o *AppendOptions) (duplic
 	if p == nil {
 		p = newProducer()
 	}
-	return p.check(h, m, o)
+	return p.check(h, m, o, o.Guard.passed(ps, p))
 }
 
-func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions) (*seqBatch, error) {
+// check is the same for one producer. passed: see TxnGuard.
+func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions, passed bool) (*seqBatch, error) {
 	if m != nil {
 		return nil, p.checkMarker(h, m, o)
 	}
@@ -133,7 +137,7 @@ func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions) (*seqBatc
 		return nil, fmt.Errorf("%w: epoch of producer %d is %d, which is smaller than the last seen epoch %d", ErrInvalidProducerEpoch, h.ProducerID, h.ProducerEpoch, p.epoch)
 	}
 	ongoing := p.txnFirst >= 0 && p.epoch == h.ProducerEpoch
-	if h.Transactional() && !ongoing && !o.Verified {
+	if h.Transactional() && !ongoing && (!o.Verified || passed) {
 		return nil, fmt.Errorf("%w: producer %d", ErrInvalidTxnState, h.ProducerID)
 	}
 	if o.Origin == Client {
@@ -215,6 +219,8 @@ func (ps *producers) end(p *producer, h *batch.Header, m *marker) *completed {
 	}
 	p.setEpoch(h.ProducerEpoch)
 	p.coordinatorEpoch, p.lastTimestamp, p.txnFirst = m.coordinatorEpoch, m.timestamp, -1
+	ps.marks++
+	p.markedAt = ps.marks
 	return c
 }
 

@@ -1,0 +1,23 @@
+package log
+
+// TxnGuard is what a log knew of its transactions before a transaction coordinator was asked about one of them. Until the
+// coordinator has answered, a marker may end that transaction: then a batch that the coordinator still had in it would
+// begin another one, which nobody ends (KIP-890, Kafka's VerificationGuard).
+type TxnGuard struct {
+	of    *producers
+	marks int64
+}
+
+// TxnGuard takes a guard for a batch of a producer, for AppendOptions.Guard. open tells that the producer's transaction is
+// open in this log at that epoch: then nobody needs to be asked.
+func (l *Log) TxnGuard(producerID int64, epoch int16) (g TxnGuard, open bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.producers.byID[producerID]
+	return TxnGuard{l.producers, l.producers.marks}, p != nil && p.txnFirst >= 0 && p.epoch == epoch
+}
+
+// passed tells that a marker of the producer came after the guard was taken, or that the log was opened again.
+func (g TxnGuard) passed(ps *producers, p *producer) bool {
+	return g.of != nil && (g.of != ps || p.markedAt > g.marks)
+}
