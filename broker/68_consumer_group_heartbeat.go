@@ -40,7 +40,8 @@ func (b *Broker) consumerGroupHeartbeat(_ context.Context, c *protocol.Call) pro
 	}
 	e := group.ConsumerHeartbeat{Req: req, Version: c.Version, ClientID: c.ClientID, ClientHost: clientHost(c.Peer)}
 	if req.SubscribedTopicRegex != nil || req.MemberEpoch > 0 {
-		e.Caller = c
+		// The call itself is used again once it is answered, and regular expressions are matched after that.
+		e.Caller = &protocol.Call{Key: c.Key, Version: c.Version, ClientID: c.ClientID, Principal: c.Principal, Peer: c.Peer, PeerPort: c.PeerPort, Listener: c.Listener}
 	}
 	return groupCall(b, req.Group, e, failed)
 }
