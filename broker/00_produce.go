@@ -25,17 +25,18 @@ import (
 // Only refusals of single records and unreadable batches have a message. The log
 // start offset is told where the log refuses what the batch says, not how big or
 // how broken it is.
+// A batch that begins its producer's transaction in a partition waits here for the
+// transaction's coordinator, and with it what comes after it on the connection:
+// the producer's next batch must not overtake it.
 // ACL: WRITE on each topic, 29 for its partitions; WRITE on the transactional id, 53.
-// Left out: transactional batches are refused with INVALID_TXN_STATE, since no
-// transaction can be open while InitProducerId gives none out.
-func (b *Broker) produce(_ context.Context, c *protocol.Call) protocol.Answer {
+func (b *Broker) produce(ctx context.Context, c *protocol.Call) protocol.Answer {
 	p := b.producePool.Get().(*produceState)
 	if err := p.req.Decode(c.Version, c.Body); err != nil {
 		b.producePool.Put(p)
 		return protocol.Hangup(err)
 	}
 	p.b, p.call = b, c
-	p.run()
+	p.run(ctx)
 	if p.req.Acks == 0 {
 		failed := p.failed
 		p.release()
@@ -60,6 +61,8 @@ type produceState struct {
 	parts  []protocol.ProduceResponsePartition
 	waits  []produceWait
 	failed error // the first refusal, for acks=0
+
+	transactional map[batchAt]transactional // the batches that belong to transactions; nil: none
 }
 
 // produceWait is a partition whose answer waits for stable storage.
@@ -77,7 +80,7 @@ func (p *produceState) AppendTo(dst []byte) []byte {
 
 func (p *produceState) release() {
 	b := p.b
-	p.b, p.call, p.failed = nil, nil, nil
+	p.b, p.call, p.failed, p.transactional = nil, nil, nil, nil
 	clear(p.waits)
 	p.waits = p.waits[:0]
 	clear(p.parts)
@@ -87,7 +90,7 @@ func (p *produceState) release() {
 	b.producePool.Put(p)
 }
 
-func (p *produceState) run() {
+func (p *produceState) run(ctx context.Context) {
 	p.resp.Version, p.resp.ThrottleMillis, p.resp.NodeEndpoints = p.call.Version, 0, nil
 	n := 0
 	for i := range p.req.Topics {
@@ -98,6 +101,9 @@ func (p *produceState) run() {
 	}
 	im := p.b.image()
 	whole := p.wholeRefusal()
+	if whole == nil && p.req.TransactionalID != nil {
+		whole = p.askTransactions(ctx, im)
+	}
 	for ti := range p.req.Topics {
 		rt := &p.req.Topics[ti]
 		if len(rt.Partitions) == 0 {
@@ -115,7 +121,7 @@ func (p *produceState) run() {
 			case refusal != nil:
 				p.refuse(out, refusal)
 			default:
-				p.append(topic, &rt.Partitions[pi], out, len(p.resp.Topics), pi)
+				p.append(topic, &rt.Partitions[pi], out, batchAt{ti, pi}, len(p.resp.Topics))
 			}
 		}
 		p.resp.Topics = append(p.resp.Topics, protocol.ProduceResponseTopic{Name: rt.Name, ID: rt.ID, Partitions: p.parts[start:len(p.parts):len(p.parts)]})
@@ -177,7 +183,7 @@ func refusedPartition(index int32, code int16) protocol.ProduceResponsePartition
 	}
 }
 
-func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, out *protocol.ProduceResponsePartition, ti, pi int) {
+func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, out *protocol.ProduceResponsePartition, at batchAt, answered int) {
 	if err := p.check(t, in); err != nil {
 		p.refuse(out, err)
 		return
@@ -195,8 +201,15 @@ func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, 
 		return
 	}
 	size := len(in.Records)
+	x := p.transactional[at]
+	if x.err != nil {
+		p.refuse(out, x.err)
+		p.b.metrics.rejected(t.Name, size)
+		return
+	}
 	done, err := l.Append(p.call.Arrived, in.Records, log.AppendOptions{
 		Origin: log.Client, Durable: p.req.Acks == -1 && p.b.durableAcks, LeaderEpoch: part.LeaderEpoch,
+		Verified: x.verified, Guard: x.guard, TransactionVersion: x.version,
 	})
 	if err != nil {
 		if p.refuse(out, err); tellsLogStart(out.ErrorCode) {
@@ -210,7 +223,7 @@ func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, 
 		p.b.metrics.produced(t.Name, int(done.Last-done.First+1), size)
 	}
 	if done.Commit != nil {
-		p.waits = append(p.waits, produceWait{ti, pi, done.Commit})
+		p.waits = append(p.waits, produceWait{answered, at.partition, done.Commit})
 	}
 }
 
@@ -242,8 +255,6 @@ func (p *produceState) check(t *metadata.Topic, in *protocol.ProducePartition) e
 		return kerr.InvalidRequiredAcks
 	case t.Internal && p.call.ClientID != adminClientID:
 		return kerr.InvalidTopicException
-	case err == nil && h.Transactional():
-		return kerr.InvalidTxnState
 	}
 	return nil // the log says what else is wrong
 }

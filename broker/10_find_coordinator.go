@@ -20,12 +20,12 @@ const (
 // key type, v4 several keys (KIP-699), whose messages are empty, but for types that
 // do not exist.
 //
-// The coordinator is always this broker. The offsets topic is created before
+// The coordinator is always this broker. Its internal topic is created before
 // the answer, where Kafka answers COORDINATOR_NOT_AVAILABLE and creates
 // meanwhile: clients ask again then.
 // ACL: DESCRIBE on the group (30) or transactional id (53).
-// Left out: transaction (1) and share (2) coordinators, whose APIs are not
-// advertised either: INVALID_REQUEST, which clients show to their user.
+// Left out: share coordinators (2), whose APIs are not advertised either:
+// INVALID_REQUEST, which clients show to their user.
 func (b *Broker) findCoordinator(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.FindCoordinatorRequest)
 	return protocol.Later(func(ctx context.Context) protocol.Response {
@@ -69,7 +69,7 @@ func (b *Broker) coordinatorFor(ctx context.Context, c *protocol.Call, kind int8
 		if !b.mayGroup(c, OpDescribe, key) {
 			return kerr.GroupAuthorizationFailed
 		}
-		if err := b.ensureOffsetsTopic(ctx); err != nil {
+		if err := b.ensureTopic(ctx, offsetsTopic); err != nil {
 			return err
 		}
 		if !b.groups.available(key) {
@@ -80,6 +80,13 @@ func (b *Broker) coordinatorFor(ctx context.Context, c *protocol.Call, kind int8
 		if !b.authorizer.Authorize(c, OpDescribe, ResourceTransactionalID, key) {
 			return kerr.TransactionalIDAuthorizationFailed
 		}
+		if err := b.ensureTopic(ctx, transactionsTopic); err != nil {
+			return err
+		}
+		if !b.txns.available(key) {
+			return kerr.CoordinatorNotAvailable
+		}
+		return nil
 	}
 	return kerr.InvalidRequest
 }

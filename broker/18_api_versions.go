@@ -75,7 +75,7 @@ func (b *Broker) addFeatures(resp *kmsg.ApiVersionsResponse) {
 // them (decision D2).
 func servedFeature(name string) bool {
 	switch name {
-	case metadata.FeatureMetadataVersion, metadata.FeatureKRaftVersion, metadata.FeatureELRVersion, "group.version":
+	case metadata.FeatureMetadataVersion, metadata.FeatureKRaftVersion, metadata.FeatureELRVersion, "group.version", transactionVersion:
 		return true
 	}
 	return false

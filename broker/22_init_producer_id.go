@@ -6,17 +6,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/rotpeter/rotpeter/coordinator/txn"
 	"github.com/rotpeter/rotpeter/protocol"
 )
 
-// initProducerID answers InitProducerId (22), versions 0-5, for idempotent
-// producers: a new id and epoch 0 each time (KIP-98). v3 brought the id and
-// epoch to go on with (KIP-360): one without the other is INVALID_REQUEST.
+// initProducerID answers InitProducerId (22), versions 0-5: a new id and epoch 0 each time for
+// idempotent producers, and what their coordinator says for transactional ones (KIP-98). v3 brought the id and
+// epoch to go on with (KIP-360): one without the other is INVALID_REQUEST. v4 brought PRODUCER_FENCED.
 //
 // ACL: WRITE on the transactional id (53); without one, IDEMPOTENT_WRITE on the
 // cluster or WRITE on any topic (31).
-// Left out: transactional ids. Their coordinator is not served (FindCoordinator
-// refuses it), so one that comes here all the same is told so: NOT_COORDINATOR.
 func (b *Broker) initProducerID(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.InitProducerIDRequest)
 	resp := kmsg.NewPtrInitProducerIDResponse()
@@ -36,7 +35,10 @@ func (b *Broker) initProducerID(_ context.Context, c *protocol.Call) protocol.An
 	case req.TransactionalID != nil && *req.TransactionalID == "":
 		return refuse(kerr.InvalidRequest)
 	case req.TransactionalID != nil:
-		return refuse(kerr.NotCoordinator)
+		return protocol.Later(func(ctx context.Context) protocol.Response {
+			b.initTransactional(ctx, req, resp)
+			return resp
+		})
 	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
 		id, err := b.producerIDs.take(ctx)
@@ -47,4 +49,24 @@ func (b *Broker) initProducerID(_ context.Context, c *protocol.Call) protocol.An
 		resp.ProducerID, resp.ProducerEpoch = id, 0
 		return resp
 	})
+}
+
+// initTransactional asks the coordinator of a transactional id.
+func (b *Broker) initTransactional(ctx context.Context, req *kmsg.InitProducerIDRequest, resp *kmsg.InitProducerIDResponse) {
+	e := txn.Init{TransactionalID: *req.TransactionalID, TimeoutMillis: req.TransactionTimeoutMillis, NewID: -1}
+	if req.ProducerID != -1 && req.Version >= 3 {
+		e.Expected = &txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}
+	}
+	reply, err := b.txns.ask(ctx, e.TransactionalID, e)
+	if got, ok := reply.(txn.Initialized); err == nil && ok && got.NeedsID {
+		if e.NewID, err = b.producerIDs.take(ctx); err == nil {
+			reply, err = b.txns.ask(ctx, e.TransactionalID, e)
+		}
+	}
+	if err != nil {
+		resp.ErrorCode = codeOf(err)
+		return
+	}
+	got := reply.(txn.Initialized)
+	resp.ErrorCode, resp.ProducerID, resp.ProducerEpoch = oldFenced(got.Code, resp.Version, 4), got.ID, got.Epoch
 }

@@ -81,6 +81,7 @@ type Broker struct {
 	snapshots   *snapshots // of the metadata log
 	parts       *partitions
 	groups      *groups
+	txns        *transactions
 	sessions    *sessionCache
 	producerIDs *producerIDs
 	metrics     *metrics
@@ -297,7 +298,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.state.Store(int64(stateShuttingDown))
 	b.end()
 	if b.groups != nil {
-		all = errors.Join(all, b.groups.Close())
+		all = errors.Join(all, b.txns.Close(), b.groups.Close())
 	}
 	if b.meta != nil {
 		all = errors.Join(all, b.lastAssignments(ctx), b.fence(ctx), b.meta.Close())

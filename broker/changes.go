@@ -48,6 +48,7 @@ func (b *Broker) publish(s coordinator.Shard) {
 	}
 	created, deleted, grown := metadata.Diff(old, im)
 	b.groups.metadataChanged(im, created, deleted, grown)
+	b.txns.metadataChanged(old, im)
 	b.placer.created(created)
 	b.placer.created(grown)
 	if len(deleted) == 0 {
@@ -186,6 +187,9 @@ func (b *Broker) warmUp() {
 	}
 	if _, err := b.groups.all(); err != nil {
 		b.logStorage("load groups after start", err)
+	}
+	if _, err := b.txns.all(); err != nil {
+		b.logStorage("load transactions after start", err)
 	}
 }
 

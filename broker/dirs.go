@@ -206,6 +206,7 @@ func (b *Broker) directoryFailed(r *log.Directory) {
 	}
 	b.dirs.Wake(r)
 	b.groups.dropLeaderless()
+	b.txns.dropLeaderless()
 	b.log.Error("partitions are offline with their data directory; the others go on", "dir", r.Name(), "partitions", reply.(metadata.Offline).Partitions)
 }
 

@@ -39,9 +39,12 @@ func newGroups(b *Broker, opts group.Options) *groups {
 // topicDeleted tells every group that a topic is gone, so that its committed
 // offsets go too. The deletion of the offsets topic itself ends all shells.
 func (g *groups) topicDeleted(ctx context.Context, t *metadata.Topic) {
-	if t.Name == offsetsTopic {
+	switch t.Name {
+	case offsetsTopic:
 		g.drop(t.ID)
 		return
+	case transactionsTopic:
+		g.b.txns.drop(t.ID)
 	}
 	shells, err := g.all()
 	if err != nil {

@@ -27,6 +27,7 @@ func (b *Broker) open(ctx context.Context, o Options) error {
 	b.placer = newPlacer(b)
 	b.parts = newPartitions(b.dirs, b.topicLogConfig, b.image, b.placer.opened)
 	b.groups = newGroups(b, groupOptions(o.Config, b.newID))
+	b.txns = newTransactions(b, o.Config)
 	if err := b.openMetadata(ctx, o); err != nil {
 		return err
 	}

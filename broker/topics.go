@@ -77,6 +77,16 @@ func (b *Broker) newTopic(name string) metadata.NewTopic {
 			{Name: "segment.bytes", Value: ptr(itoa(b.static.Int("offsets.topic.segment.bytes")))},
 		}
 	}
+	if name == transactionsTopic {
+		t.Partitions, t.ReplicationFactor = int32(b.static.Int("transaction.state.log.num.partitions")), 1
+		t.Configs = []metadata.NewConfig{
+			{Name: "compression.type", Value: ptr("uncompressed")},
+			{Name: "cleanup.policy", Value: ptr("compact")},
+			{Name: "min.insync.replicas", Value: ptr("1")}, // there is one broker, whatever transaction.state.log.min.isr is
+			{Name: "segment.bytes", Value: ptr(itoa(b.static.Int("transaction.state.log.segment.bytes")))},
+			{Name: "unclean.leader.election.enable", Value: ptr("false")},
+		}
+	}
 	return t
 }
 
@@ -92,12 +102,12 @@ func (b *Broker) askCreate(ctx context.Context, e metadata.CreateTopics) ([]meta
 	return reply.(metadata.TopicsCreated).Topics, nil
 }
 
-// ensureOffsetsTopic creates __consumer_offsets if it does not exist.
-func (b *Broker) ensureOffsetsTopic(ctx context.Context) *kerr.Error {
-	if b.image().Topic(offsetsTopic) != nil {
+// ensureTopic creates an internal topic if it does not exist.
+func (b *Broker) ensureTopic(ctx context.Context, name string) *kerr.Error {
+	if b.image().Topic(name) != nil {
 		return nil
 	}
-	if b.autoCreate(ctx, []string{offsetsTopic}); b.image().Topic(offsetsTopic) == nil {
+	if b.autoCreate(ctx, []string{name}); b.image().Topic(name) == nil {
 		return kerr.CoordinatorNotAvailable
 	}
 	return nil

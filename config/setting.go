@@ -177,7 +177,6 @@ const (
 	jmx        = "metrics are served in Prometheus format at /metrics"
 	telemetry  = "client metrics are not collected yet"
 	quota      = "quotas are not enforced yet"
-	txn        = "transactions are not served yet"
 	tiered     = "tiered storage is not supported; logs stay on the local disk"
 	ssl        = "TLS listeners are not supported yet and are refused at start"
 	sasl       = "SASL listeners are not supported yet and are refused at start"
