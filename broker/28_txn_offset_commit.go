@@ -39,17 +39,14 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 		return protocol.Now(resp)
 	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
-		if code := b.joinTransaction(ctx, c, req); code != 0 {
+		guard, code := b.joinTransaction(ctx, c, req)
+		if code != 0 {
 			refuseAll(known.Topics, code)
 			return resp
 		}
-		reply, err := b.groups.ask(ctx, req.Group, group.TxnCommit{Req: known, Version: c.Version})
+		reply, err := b.groups.ask(ctx, req.Group, group.TxnCommit{Req: known, Version: c.Version, Guard: guard})
 		if err != nil {
-			code := codeOf(err)
-			if code == kerr.CoordinatorLoadInProgress.Code && c.Version < 2 {
-				code = kerr.CoordinatorNotAvailable.Code // older producers cannot bear the other
-			}
-			refuseAll(known.Topics, code)
+			refuseAll(known.Topics, loadingCode(codeOf(err), c.Version))
 			return resp
 		}
 		for _, t := range reply.(*kmsg.TxnOffsetCommitResponse).Topics {
@@ -59,6 +56,14 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 		}
 		return resp
 	})
+}
+
+// loadingCode is a code as older producers can bear it.
+func loadingCode(code, version int16) int16 {
+	if code == kerr.CoordinatorLoadInProgress.Code && version < 2 {
+		return kerr.CoordinatorNotAvailable.Code
+	}
+	return code
 }
 
 func addTxnCommit(resp *kmsg.TxnOffsetCommitResponse, topic string, partition int32, code int16) {
@@ -102,29 +107,45 @@ func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequ
 }
 
 // joinTransaction makes sure that the group's partition of __consumer_offsets is in the transaction: newer clients have
-// it added, older ones did that themselves.
-func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kmsg.TxnOffsetCommitRequest) int16 {
-	p, ok := b.offsetsPartition(req.Group)
-	if !ok {
-		return kerr.NotCoordinator.Code
+// it added, older ones did that themselves. Where it is already, nobody is asked.
+func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kmsg.TxnOffsetCommitRequest) (group.TxnGuard, int16) {
+	var guard group.TxnGuard
+	take := func() error {
+		reply, err := b.groups.ask(ctx, req.Group, group.GuardTxn{ProducerID: req.ProducerID, ProducerEpoch: req.ProducerEpoch})
+		if err == nil {
+			guard = reply.(group.TxnGuard)
+		}
+		return err
 	}
+	if err := take(); err != nil {
+		return guard, loadingCode(codeOf(err), c.Version)
+	}
+	if guard.Open {
+		return guard, 0
+	}
+	p, _ := b.offsetsPartition(req.Group)
 	e := txn.Add{
 		TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch},
 		Partitions: []txn.Partition{p}, Version: versionNew, Verify: c.Version < 5,
 	}
 	if e.Verify && !b.conf.Load().Bool("transaction.partition.verification.enable") {
-		return 0
+		return group.TxnGuard{}, 0
 	}
-	code := b.addWithPatience(ctx, e)[0]
+	codes := b.addWithPatience(ctx, e, take)
+	return guard, joinCode(codes[0], c.Version)
+}
+
+// joinCode is a transaction coordinator's code as TxnOffsetCommit has it: what passes is CoordinatorLoadInProgress there.
+func joinCode(code, version int16) int16 {
 	switch code {
 	case kerr.ConcurrentTransactions.Code:
-		if e.Verify {
+		if version < 5 {
 			return kerr.CoordinatorLoadInProgress.Code // which older clients try again
 		}
 	case kerr.NotCoordinator.Code, kerr.CoordinatorNotAvailable.Code:
 		return kerr.CoordinatorLoadInProgress.Code
 	case kerr.TransactionAbortable.Code:
-		if c.Version < 4 {
+		if version < 4 {
 			return kerr.InvalidTxnState.Code
 		}
 	}
@@ -132,11 +153,19 @@ func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kms
 }
 
 // Bounds of the wait for a transaction that is being ended while the next one of the producer begins: nearly always that
-// is a matter of milliseconds (add.partitions.to.txn.retry.backoff.ms, .max.ms).
-func (b *Broker) addWithPatience(ctx context.Context, e txn.Add) []int16 {
+// is a matter of milliseconds (add.partitions.to.txn.retry.backoff.ms, .max.ms). guard is called each time before the
+// coordinator is asked: a marker of the transaction that ends is no harm to the next one.
+func (b *Broker) addWithPatience(ctx context.Context, e txn.Add, guard func() error) []int16 {
 	c := b.conf.Load()
 	pause, until := millis(c.Int("add.partitions.to.txn.retry.backoff.ms")), time.Now().Add(millis(c.Int("add.partitions.to.txn.retry.backoff.max.ms")))
 	for {
+		if err := guard(); err != nil {
+			codes := make([]int16, len(e.Partitions))
+			for i := range codes {
+				codes[i] = codeOf(err)
+			}
+			return codes
+		}
 		codes := b.addPartitions(ctx, e)
 		if len(codes) == 0 || codes[0] != kerr.ConcurrentTransactions.Code || !time.Now().Before(until) {
 			return codes

@@ -103,7 +103,10 @@ func (h *harness) restart() {
 // client is a franz-go client of the broker, closed when the test function ends.
 func (h *harness) client(opts ...kgo.Opt) *kgo.Client {
 	h.t.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers("127.0.0.1:9092"), kgo.Dialer(h.net.DialContext), kgo.AllowAutoTopicCreation(), kgo.DisableClientMetrics(), kgo.WithDecompressor(decompressor{})}, opts...)...)
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return h.net.DialContext(ctx, network, addr)
+	} // of the broker that runs then
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers("127.0.0.1:9092"), kgo.Dialer(dial), kgo.AllowAutoTopicCreation(), kgo.DisableClientMetrics(), kgo.WithDecompressor(decompressor{})}, opts...)...)
 	if err != nil {
 		h.t.Fatal(err)
 	}

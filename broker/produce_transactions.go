@@ -33,6 +33,7 @@ type transactional struct {
 type question struct {
 	at        batchAt
 	partition txn.Partition
+	log       *log.Log
 }
 
 // askTransactions asks the coordinator of the transaction about those partitions where the batch is the first of it: newer
@@ -65,7 +66,7 @@ func (p *produceState) askTransactions(ctx context.Context, im *metadata.Image) 
 			}
 			var open bool
 			if x.guard, open = l.TxnGuard(is.ID, is.Epoch); !open {
-				first = append(first, question{batchAt{ti, pi}, txn.Partition{Topic: t.Name, Index: in.Index}})
+				first = append(first, question{batchAt{ti, pi}, txn.Partition{Topic: t.Name, Index: in.Index}, l})
 			}
 			if p.transactional == nil {
 				p.transactional = map[batchAt]transactional{}
@@ -87,7 +88,14 @@ func (p *produceState) ask(ctx context.Context, who txn.Producer, version int16,
 	}
 	codes := make([]int16, len(first))
 	if !e.Verify || p.b.conf.Load().Bool("transaction.partition.verification.enable") {
-		codes = p.b.addWithPatience(ctx, e)
+		codes = p.b.addWithPatience(ctx, e, func() error {
+			for _, a := range first {
+				x := p.transactional[a.at]
+				x.guard, _ = a.log.TxnGuard(who.ID, who.Epoch)
+				p.transactional[a.at] = x
+			}
+			return nil
+		})
 	}
 	for i, a := range first {
 		x := p.transactional[a.at]

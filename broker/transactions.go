@@ -160,6 +160,14 @@ func (b *Broker) appendMarker(t *metadata.Topic, index int32, m marker) (*log.Co
 
 // endOffsets has the coordinator of groups end the transactional commits of a producer.
 func (b *Broker) endOffsets(t *metadata.Topic, index int32, m marker) error {
+	l, err := b.parts.get(t, index)
+	if err != nil {
+		return err
+	}
+	// A marker that the log refuses would take the coordinator down with it.
+	if err := l.CheckMarker(m.ID, m.Epoch, m.coordinatorEpoch, m.version); err != nil {
+		return err
+	}
 	s, err := b.groups.shell(t, index)
 	if err != nil {
 		return err

@@ -3,6 +3,8 @@ package log
 import (
 	"cmp"
 	"slices"
+
+	"github.com/rotpeter/rotpeter/log/batch"
 )
 
 // TxnGuard is what a log knew of its transactions before a transaction coordinator was asked about one of them. Until the
@@ -25,6 +27,19 @@ func (l *Log) TxnGuard(producerID int64, epoch int16) (g TxnGuard, open bool) {
 // passed tells that a marker of the producer came after the guard was taken, or that the log was opened again.
 func (g TxnGuard) passed(ps *producers, p *producer) bool {
 	return g.of != nil && (g.of != ps || p.markedAt > g.marks)
+}
+
+// CheckMarker tells whether a marker may be appended: ErrInvalidProducerEpoch if it is late, ErrCoordinatorFenced if a newer
+// coordinator has written one.
+func (l *Log) CheckMarker(producerID int64, epoch int16, coordinatorEpoch int32, transactionVersion int16) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.producers.byID[producerID]
+	if p == nil {
+		return nil
+	}
+	h := batch.Header{ProducerID: producerID, ProducerEpoch: epoch}
+	return p.checkMarker(&h, &marker{coordinatorEpoch: coordinatorEpoch}, &AppendOptions{TransactionVersion: transactionVersion})
 }
 
 // Producer is what a log knows of an idempotent or transactional producer.

@@ -93,6 +93,9 @@ func (t *turn) txnCommit(e TxnCommit) *kmsg.TxnOffsetCommitResponse {
 	if txn := t.open[e.Req.ProducerID]; txn != nil && e.Req.ProducerEpoch < txn.epoch {
 		err = kerr.InvalidProducerEpoch
 	}
+	if err == nil && e.Guard.passed(t.Shard, e.Req.ProducerID) {
+		err = kerr.InvalidTxnState
+	}
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	resp.Version = e.Version
 	for i := range e.Req.Topics {

@@ -90,6 +90,14 @@ type Commit struct {
 type TxnCommit struct {
 	Req     *kmsg.TxnOffsetCommitRequest
 	Version int16
+	// Guard was taken before the transaction coordinator was asked. INVALID_TXN_STATE if a marker has come since.
+	Guard TxnGuard
+}
+
+// GuardTxn takes a guard for a TxnCommit of a producer; the reply is TxnGuard.
+type GuardTxn struct {
+	ProducerID    int64
+	ProducerEpoch int16
 }
 
 // EndTransaction is a transaction marker for this partition; the reply is a Kafka

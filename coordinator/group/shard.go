@@ -20,6 +20,7 @@ type Shard struct {
 	// Hard, with group.kept.
 	offsets   map[string]map[topicPartition]offset // by group
 	open      map[int64]*transaction               // by producer id
+	marks     marks
 	consumers map[string]*consumerGroup
 	foreign   map[string]*foreignGroup // groups of other types
 	applied   uint64                   // records
@@ -144,6 +145,8 @@ func (s *Shard) Handle(now time.Time, e coordinator.Event) coordinator.Result {
 		t.reply(e.Token, t.commit(b))
 	case TxnCommit:
 		t.reply(e.Token, t.txnCommit(b))
+	case GuardTxn:
+		t.reply(e.Token, t.guardTxn(b))
 	case EndTransaction:
 		t.reply(e.Token, t.endTransaction(b))
 	case Fetch:
@@ -284,6 +287,7 @@ func (s *Shard) applyOffset(r coordinator.Record) bool {
 
 // applyMarker ends a transaction.
 func (s *Shard) applyMarker(r coordinator.Record) {
+	s.marks.add(r.ProducerID)
 	txn := s.open[r.ProducerID]
 	if txn == nil {
 		return

@@ -1,0 +1,44 @@
+package group
+
+// keptMarks is how many of its newest markers a shard remembers.
+const keptMarks = 4096
+
+// marks are the transaction markers that a shard has applied: how many, and which the last of them was of each producer.
+type marks struct {
+	count  int64
+	last   map[int64]int64 // by producer id: the number of its last marker, if that is kept
+	recent []int64         // producers of the markers kept, the next one to be forgotten at count % keptMarks
+}
+
+func (m *marks) add(producerID int64) {
+	if m.last == nil {
+		m.last, m.recent = map[int64]int64{}, make([]int64, keptMarks)
+	}
+	at := m.count % keptMarks
+	if old := m.recent[at]; m.last[old] == m.count-keptMarks+1 {
+		delete(m.last, old)
+	}
+	m.count++
+	m.recent[at], m.last[producerID] = producerID, m.count
+}
+
+// TxnGuard is what a shard knew of a producer before its transaction coordinator was asked about it. Until the coordinator
+// has answered, a marker may end that transaction: then a commit that the coordinator still had in it would begin another
+// one, which nobody ends (KIP-890, Kafka's VerificationGuard). The zero value guards nothing.
+type TxnGuard struct {
+	of    *Shard
+	marks int64
+	// Open tells that the producer has offsets pending here at that epoch: then nobody needs to be asked.
+	Open bool
+}
+
+// guardTxn handles a GuardTxn event.
+func (t *turn) guardTxn(e GuardTxn) TxnGuard {
+	txn := t.open[e.ProducerID]
+	return TxnGuard{t.Shard, t.marks.count, txn != nil && txn.epoch == e.ProducerEpoch}
+}
+
+// passed tells that a marker of the producer may have come after the guard was taken, or that the shard was loaded again.
+func (g TxnGuard) passed(s *Shard, producerID int64) bool {
+	return g.of != nil && (g.of != s || g.marks < s.marks.count-keptMarks || s.marks.last[producerID] > g.marks)
+}

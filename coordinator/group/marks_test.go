@@ -1,0 +1,52 @@
+package group
+
+import (
+	"testing"
+
+	"github.com/rotpeter/rotpeter/coordinator"
+)
+
+// A guard is passed by markers of its producer, by none of others, and by so many of others that its own may be forgotten.
+func TestTxnGuard(t *testing.T) {
+	s := New(DefaultOptions(func(string) string { return "m" }, func() string { return "i" }))
+	mark := func(producerID int64) {
+		s.Apply(coordinator.Record{ProducerID: producerID, Transactional: true, Control: coordinator.Commit})
+	}
+	take := func(producerID int64) TxnGuard {
+		turn := turn{Shard: s}
+		return turn.guardTxn(GuardTxn{ProducerID: producerID})
+	}
+	check := func(g TxnGuard, producerID int64, want bool) {
+		t.Helper()
+		if got := g.passed(s, producerID); got != want {
+			t.Errorf("passed: %t, want %t, after %d markers", got, want, s.marks.count)
+		}
+	}
+	mark(0)
+	g := take(0)
+	check(g, 0, false)
+	mark(1)
+	check(g, 0, false)
+	mark(0)
+	check(g, 0, true)
+	check(take(0), 0, false)
+	check(TxnGuard{}, 0, false)
+	check(TxnGuard{of: New(DefaultOptions(func(string) string { return "m" }, func() string { return "i" }))}, 0, true)
+
+	g = take(7)
+	for range keptMarks {
+		mark(1)
+	}
+	check(g, 7, false)
+	mark(1)
+	check(g, 7, true)
+	for i := range int64(3 * keptMarks) {
+		mark(i)
+	}
+	if n := len(s.marks.last); n > keptMarks {
+		t.Errorf("%d markers are kept", n)
+	}
+	g = take(9_999)
+	mark(9_999)
+	check(g, 9_999, true)
+}
