@@ -155,14 +155,8 @@ func plainMetrics() []plainMetric {
 
 	cleanerMetrics(gauge)
 
-	const groups = "kafka_coordinator_group_groupmetadatamanager_"
-	gauge(groups+"numgroups", "Groups.", func(f *brokerFacts) float64 { return float64(f.Groups.all()) })
-	gauge(groups+"numgroupsempty", "Groups without members.", func(f *brokerFacts) float64 { return float64(f.Groups.Empty) })
-	gauge(groups+"numgroupspreparingrebalance", "Groups that wait for members to join.", func(f *brokerFacts) float64 { return float64(f.Groups.PreparingRebalance) })
-	gauge(groups+"numgroupscompletingrebalance", "Groups that wait for the leader's assignment.", func(f *brokerFacts) float64 { return float64(f.Groups.CompletingRebalance) })
-	gauge(groups+"numgroupsstable", "Groups whose members have their partitions.", func(f *brokerFacts) float64 { return float64(f.Groups.Stable) })
-	gauge(groups+"numgroupsdead", "Groups that are gone.", func(f *brokerFacts) float64 { return float64(f.Groups.Dead) })
-	gauge(groups+"numoffsets", "Committed offsets that are kept.", func(f *brokerFacts) float64 { return float64(f.Groups.Offsets) })
+	groupMetrics(gauge)
+	all = append(all, groupsByKind()...)
 
 	const raft = "kafka_server_raftmetrics_"
 	gauge(raft+"current_leader", "Node id of the metadata quorum's leader.", func(f *brokerFacts) float64 { return float64(f.NodeID) })
@@ -179,6 +173,35 @@ func plainMetrics() []plainMetric {
 
 	gauge("kafka_network_socketserver_memorypoolused", "Bytes that requests hold of the memory for requests.", func(f *brokerFacts) float64 { return float64(f.RequestMemory) })
 	gauge("kafka_network_socketserver_memorypoolavailable", "Bytes that requests may still take.", func(f *brokerFacts) float64 { return float64(f.RequestMemoryLimit - f.RequestMemory) })
+	return all
+}
+
+// groupMetrics are those of groups of the classic protocol.
+func groupMetrics(gauge func(name, help string, of func(*brokerFacts) float64)) {
+	const groups = "kafka_coordinator_group_groupmetadatamanager_"
+	gauge(groups+"numgroups", "Groups of the classic protocol.", func(f *brokerFacts) float64 { return float64(f.Groups.all()) })
+	gauge(groups+"numgroupsempty", "Groups without members.", func(f *brokerFacts) float64 { return float64(f.Groups.Empty) })
+	gauge(groups+"numgroupspreparingrebalance", "Groups that wait for members to join.", func(f *brokerFacts) float64 { return float64(f.Groups.PreparingRebalance) })
+	gauge(groups+"numgroupscompletingrebalance", "Groups that wait for the leader's assignment.", func(f *brokerFacts) float64 { return float64(f.Groups.CompletingRebalance) })
+	gauge(groups+"numgroupsstable", "Groups whose members have their partitions.", func(f *brokerFacts) float64 { return float64(f.Groups.Stable) })
+	gauge(groups+"numgroupsdead", "Groups that are gone.", func(f *brokerFacts) float64 { return float64(f.Groups.Dead) })
+	gauge(groups+"numoffsets", "Committed offsets that are kept.", func(f *brokerFacts) float64 { return float64(f.Groups.Offsets) })
+}
+
+// groupsByKind count groups by protocol, and those of the newer one by state (KIP-848, GroupCoordinatorMetrics).
+func groupsByKind() []plainMetric {
+	var all []plainMetric
+	add := func(name, help, label, value string, of func(*groupFacts) int) {
+		d := prometheus.NewDesc("kafka_server_group_coordinator_metrics_"+name, help, nil, prometheus.Labels{label: value})
+		all = append(all, plainMetric{d, prometheus.GaugeValue, func(f *brokerFacts) float64 { return float64(of(&f.Groups)) }})
+	}
+	const byProtocol, byState = "Groups, by protocol.", "Groups of the consumer protocol, by state."
+	add("group_count", byProtocol, "protocol", "classic", (*groupFacts).all)
+	add("group_count", byProtocol, "protocol", "consumer", (*groupFacts).consumers)
+	add("consumer_group_count", byState, "state", "empty", func(g *groupFacts) int { return g.ConsumerEmpty })
+	add("consumer_group_count", byState, "state", "assigning", func(g *groupFacts) int { return g.ConsumerAssigning })
+	add("consumer_group_count", byState, "state", "reconciling", func(g *groupFacts) int { return g.ConsumerReconciling })
+	add("consumer_group_count", byState, "state", "stable", func(g *groupFacts) int { return g.ConsumerStable })
 	return all
 }
 

@@ -88,8 +88,12 @@ type groupFacts struct {
 	ConsumerEmpty, ConsumerAssigning, ConsumerReconciling, ConsumerStable int
 }
 
-func (g groupFacts) all() int {
+func (g *groupFacts) all() int {
 	return g.Empty + g.PreparingRebalance + g.CompletingRebalance + g.Stable + g.Dead
+}
+
+func (g *groupFacts) consumers() int {
+	return g.ConsumerEmpty + g.ConsumerAssigning + g.ConsumerReconciling + g.ConsumerStable
 }
 
 // metadataFacts are the figures of the metadata log. Offsets are those of the
