@@ -156,7 +156,12 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 		return false, g.failed("open", err)
 	}
 	c.file = f
-	h, pos, err := g.find(f, from, size, buf)
+	start, err := g.walkTo(f, from, size, buf)
+	if err != nil {
+		return false, g.reading(err)
+	}
+	walk := start
+	h, pos, err := walk.find(from)
 	if err == io.EOF {
 		c.Release()
 		return false, nil
@@ -193,6 +198,9 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 	}
 	if end <= pos { // a batch that crosses the limit is not shown
 		return true, nil
+	}
+	if err := g.verify(start, h.BaseOffset > from, pos, end); err != nil {
+		return false, g.reading(err)
 	}
 	c.Bytes = int(end - pos)
 	c.Runs = []Run{{File: f.File, Off: pos, Len: c.Bytes}}
