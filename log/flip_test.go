@@ -135,9 +135,6 @@ func TestDamageOfEveryFile(t *testing.T) {
 					d := all[rng.IntN(len(all))].damage(t, rng)
 					synctest.Test(t, func(t *testing.T) {
 						outcome, err := d.judge(t)
-						if kindOf(d.file) == logSuffix && err != nil || kindOf(d.file) == epochFile && outcome != "harmless" {
-							t.Logf("DBG seed %d killed %t %s: %s: %v %s", seed, d.killed, d.file, d.what, err, outcome)
-						}
 						if err != nil {
 							why, known := d.undetectable(err)
 							if outcome = "NOT NOTICED: " + why; !known {

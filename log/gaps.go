@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"io"
+	"math"
 	"sort"
 
 	"github.com/rotpeter/rotpeter/log/batch"
@@ -61,6 +62,44 @@ func (m *memIndex) add(h *batch.Header, e indexEntry, base int64, indexed bool, 
 	m.last, m.next = e, h.LastOffset()+1
 }
 
+// goOn prepares the index of a segment that was found on disk for more batches. An ordinary index stays one, unless the
+// segment's first batches are all that it lacks.
+func (m *memIndex) goOn(g *segment) error {
+	size := g.size.Load()
+	if size == 0 {
+		return nil
+	}
+	f, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer f.release()
+	entries, from := m.offsets.all(), int64(0)
+	if m.sparse = len(entries) > 0 && !isComplete(entries, g.firstBatch(f), g.base); m.sparse {
+		return nil
+	}
+	if n := len(entries); n > 0 {
+		from = int64(entries[n-1].pos)
+	}
+	whole := len(entries) == 0
+	for w := g.walk(f, from, size, make([]byte, headerWindowBytes)); ; {
+		h, pos, err := w.step()
+		var bad *brokenAt
+		switch {
+		case err == io.EOF:
+			return nil
+		case errors.As(err, &bad): // whoever reads there deals with it
+			m.unmark()
+			return nil
+		case err != nil:
+			return err
+		case whole:
+			m.add(&h, indexEntry{int32(h.LastOffset() - g.base), int32(pos)}, g.base, false, g.l.config.Load())
+		}
+		m.last, m.next = indexEntry{int32(h.LastOffset() - g.base), int32(pos)}, h.LastOffset()+1
+	}
+}
+
 // unmark makes it an ordinary index. Nobody may be reading it.
 func (m *memIndex) unmark() {
 	m.sparse = true
@@ -100,11 +139,11 @@ func (g *segment) firstBatch(f io.ReaderAt) int64 {
 }
 
 // knownGaps are the entries of a complete index; ok is false if the segment has none. An index
-// that cannot be believed is none.
+// that cannot be believed is none. It may speak of batches that the file has no more.
 func (g *segment) knownGaps(f io.ReaderAt) (entries []indexEntry, ok bool, err error) {
 	if m := g.mem.Load(); m != nil {
 		entries = m.offsets.all()
-	} else if entries, err = g.readIndex(); missing(err) || errors.Is(err, errDoubt) {
+	} else if entries, err = g.readEntries(math.MaxInt64); missing(err) || errors.Is(err, errDoubt) {
 		return nil, false, nil
 	} else if err != nil {
 		return nil, false, g.failed("read index", err)

@@ -240,12 +240,15 @@ func (g *segment) sealedIndex() (*sealedIndex, error) {
 	return s, nil
 }
 
-func (g *segment) readIndex() ([]indexEntry, error) {
+func (g *segment) readIndex() ([]indexEntry, error) { return g.readEntries(g.size.Load()) }
+
+// readEntries reads the index of a segment that has, or had, so many bytes.
+func (g *segment) readEntries(size int64) ([]indexEntry, error) {
 	b, err := readFile(g.l.store.fs, g.path(indexSuffix), maxIndexBytes)
 	if err := errors.Join(err, g.current()); err != nil {
 		return nil, err
 	}
-	return parseIndex(b, g.size.Load())
+	return parseIndex(b, size)
 }
 
 // floorTime gives the last entry of the time index whose timestamp is at most timestamp.
@@ -344,7 +347,7 @@ func (g *segment) readIndexes() (*memIndex, error) {
 	for _, e := range times {
 		m.times.add(e)
 	}
-	return m, nil
+	return m, m.goOn(g)
 }
 
 // rebuild makes both indexes again from the batches; the janitor writes them.
