@@ -413,7 +413,7 @@ func (l *Log) acceptLocked(nowMillis int64, g *segment, in []incoming, bytes int
 	for i := range in {
 		h := &in[i].h
 		invariant.That(h.BaseOffset >= g.end, "batches do not overlap", "base", h.BaseOffset, "end", g.end)
-		g.index(m, h, pos, c.IndexIntervalBytes)
+		g.index(m, h, pos, c)
 		pos += int64(len(in[i].b))
 		g.end = h.LastOffset() + 1
 		var changed bool

@@ -1,7 +1,6 @@
 package log
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -152,17 +151,31 @@ func replaceDurably(fsys vfs.FS, name string, b []byte) error {
 	return nil
 }
 
+// metadataSeal begins the third line of our partition.metadata, which Kafka does not read: a checksum
+// of the two before. An id that goes wrong would have the directory set aside as another topic's.
+const metadataSeal = "rotpeter_crc32c: "
+
 // formatMetadata is the content of partition.metadata (PartitionMetadataFile).
 func formatMetadata(id [16]byte) []byte {
-	return []byte("version: 0\ntopic_id: " + formatID(id))
+	text := "version: 0\ntopic_id: " + formatID(id)
+	return []byte(text + "\n" + sealOfMetadata(text))
 }
 
-// parseMetadata reads a topic id from partition.metadata.
+func sealOfMetadata(text string) string {
+	return fmt.Sprintf("%s%08x", metadataSeal, crc32.Checksum([]byte(text), castagnoli))
+}
+
+// parseMetadata reads a topic id from partition.metadata. Kafka's has no third line. An error also if the
+// file is not what its checksum says.
 func parseMetadata(b []byte) (id [16]byte, err error) {
-	version, rest, _ := bytes.Cut(b, []byte("\n"))
-	text, ok := strings.CutPrefix(strings.TrimSpace(string(rest)), "topic_id:")
-	if string(bytes.TrimSpace(version)) != "version: 0" || !ok {
+	version, rest, _ := strings.Cut(string(b), "\n")
+	topic, sealed, _ := strings.Cut(rest, "\n")
+	text, ok := strings.CutPrefix(strings.TrimSpace(topic), "topic_id:")
+	if strings.TrimSpace(version) != "version: 0" || !ok {
 		return id, errors.New("partition.metadata is not of version 0")
+	}
+	if sealed = strings.TrimSpace(sealed); sealed != "" && sealed != sealOfMetadata(version+"\n"+topic) {
+		return id, errors.New("partition.metadata is not what its checksum says; if its topic_id is right, take the line of the checksum away")
 	}
 	return parseID(strings.TrimSpace(text))
 }

@@ -362,7 +362,12 @@ func (w *cleaning) open(g *segment, pos int64) (*segmentReader, error) {
 	}
 	size := g.size.Load()
 	buf := make([]byte, min(int64(w.room()), max(size-pos, batch.HeaderBytes)))
-	return &segmentReader{w: w, g: g, f: f, scan: &scanner{g: g, f: f, pos: pos, size: size, expect: -1, bound: g.limit.Load(), buf: buf}}, nil
+	r := &segmentReader{w: w, g: g, f: f, scan: &scanner{g: g, f: f, pos: pos, size: size, expect: -1, bound: g.limit.Load(), known: -1, rejected: -1, buf: buf}}
+	if err := r.scan.compare(g); err != nil {
+		f.release()
+		return nil, err
+	}
+	return r, nil
 }
 
 func (r *segmentReader) close() { r.f.release() }
@@ -478,7 +483,7 @@ func (o *cleaned) add(b []byte) error {
 	if o.size+int64(len(b)) > math.MaxInt32 {
 		return fmt.Errorf("%w: what is left of segment %d has more than 2 GiB", ErrStorage, o.g.base)
 	}
-	o.g.index(o.m, &h, o.size, o.w.topic.IndexIntervalBytes)
+	o.g.index(o.m, &h, o.size, o.w.topic)
 	if o.file == nil {
 		o.size += int64(len(b))
 		return nil
@@ -531,6 +536,7 @@ func (o *cleaned) finish() error {
 		return err
 	}
 	o.g.addTime(o.m)
+	o.m.end()
 	for _, e := range o.aborted {
 		o.g.aborted.Load().add(e)
 	}

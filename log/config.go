@@ -68,6 +68,10 @@ func (c *Config) segmentAgeMillis() int64 {
 }
 
 // maxIndexEntries and maxTimeIndexEntries are how many entries fill an index of
-// segment.index.bytes. The time index keeps one place for the entry at the roll.
-func (c *Config) maxIndexEntries() int     { return c.SegmentIndexBytes / indexEntryBytes }
+// segment.index.bytes. Both keep places for what is entered when the segment ends.
+func (c *Config) maxIndexEntries() int {
+	n := c.SegmentIndexBytes / indexEntryBytes
+	return max(n-completeEntries, min(n, 1))
+}
+
 func (c *Config) maxTimeIndexEntries() int { return c.SegmentIndexBytes/timeEntryBytes - 1 }

@@ -197,19 +197,19 @@ const maxRanges = 1000
 // it again. nil means that the caller may try again. It runs without l.mu.
 func (l *Log) quarantine(met *brokenAt) error {
 	g, why := met.g, met.err
+	misled, err := l.confine(met)
+	if err != nil || !misled {
+		return err
+	}
 	if met.what != brokenIndex {
-		misled, err := l.confine(met)
-		if err != nil || !misled {
-			return err
-		}
-		why = fmt.Errorf("it points to byte %d, where no batch begins", met.pos)
+		why = fmt.Errorf("it led to byte %d: %w", met.pos, why)
 	}
 	why = fmt.Errorf("%w: %w", errDoubt, why)
 	if g == l.active() {
-		_, err := g.rebuildActive(why)
-		return err
+		_, err = g.rebuildActive(why)
+	} else {
+		_, err = g.rebuild(why)
 	}
-	_, err := g.rebuild(why)
 	return err
 }
 
@@ -235,11 +235,15 @@ func (l *Log) confine(met *brokenAt) (misled bool, err error) {
 	l.mu.Unlock()
 	s := newScanner(g, f, 0, size)
 	s.bound, s.dense = limit, !l.config.Load().Compact
+	if err := s.compare(g); err != nil {
+		return false, err
+	}
 	for any := false; ; {
 		s.holes = g.holes()
 		_, pos, err := s.next()
 		switch {
 		case err == io.EOF:
+			g.trust()
 			if any {
 				return false, nil
 			}
@@ -311,9 +315,11 @@ func (g *segment) each(pos int64, visit func(f io.ReaderAt, h *batch.Header, pos
 	defer f.release()
 	w := g.walk(f, pos, g.size.Load(), make([]byte, headerWindowBytes))
 	w.careful = true
+	last := int64(-1) // position of the batch visited last
 	for {
 		h, at, err := w.step()
 		if err == nil {
+			last = at
 			err = visit(f, &h, at)
 		}
 		var bad *brokenAt
@@ -329,6 +335,11 @@ func (g *segment) each(pos int64, visit func(f io.ReaderAt, h *batch.Header, pos
 				return g.reading(err)
 			}
 			w.holes = g.holes()
+			for i := range w.holes { // its length led astray
+				if d := &w.holes[i]; last >= d.pos && last < d.end {
+					w.pos, w.next = d.end, d.to
+				}
+			}
 		default:
 			return g.reading(err)
 		}
@@ -340,11 +351,14 @@ func (g *segment) each(pos int64, visit func(f io.ReaderAt, h *batch.Header, pos
 // missing. Only the segments themselves can tell whether the log was compacted in an earlier life
 // of its settings: then there are gaps inside them too.
 func (l *Log) missing(g, next *segment) (bool, error) {
+	l.inspect.Lock()
+	defer l.inspect.Unlock()
+	if lost, err := l.cutShort(g); lost || err != nil {
+		return lost, err
+	}
 	if l.config.Load().Compact {
 		return false, nil
 	}
-	l.inspect.Lock()
-	defer l.inspect.Unlock()
 	end := g.base
 	for _, s := range []*segment{g, next} {
 		expect, err := s.gapless()
@@ -516,9 +530,15 @@ func (r *loading) stillBroken(g *segment, d *damage) (reason, err error) {
 	defer f.release()
 	s := newScanner(g, f, d.pos, size)
 	s.expect, s.bound, s.strict = d.from, g.limit.Load(), !r.c.Compact
+	if err := r.compare(s); err != nil {
+		return nil, err
+	}
+	young := r.c.Compact && r.young(g) && s.gaps == nil
 	for s.expect < end {
-		_, _, err := s.next()
+		h, _, err := s.next()
 		switch {
+		case err == nil && young && h.BaseOffset > d.from && s.at == d.pos:
+			return fmt.Errorf("the batch there begins at offset %d", h.BaseOffset), nil
 		case err == io.EOF && s.pos > d.pos && s.expect >= end:
 		case err == io.EOF:
 			return errors.New("its bytes are missing"), nil

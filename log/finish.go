@@ -214,7 +214,7 @@ func (l *Log) saveEpochs() error {
 		}
 	}
 	name := filepath.Join(l.path(), epochFile)
-	if err := replaceDurably(l.store.fs, name, es.format()); err != nil {
+	if err := replaceDurably(l.store.fs, name, sealLines(es.format())); err != nil {
 		if l.gone(err) {
 			return nil
 		}

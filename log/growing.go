@@ -10,7 +10,7 @@ type growing[T any] struct {
 }
 
 // growingFirst is the room at the first append: small, since most partitions are.
-const growingFirst = 16
+const growingFirst = 4
 
 // add appends one item. Only one goroutine at a time may call it.
 func (g *growing[T]) add(item T) {

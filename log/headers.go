@@ -22,8 +22,10 @@ type headers struct {
 	entry   int64 // what the index says about the last offset of the first batch; -1: nothing
 	holes   []damage
 	buf     []byte
-	at      int64 // position of buf[0]
+	wide    []byte // used instead once a window holds several headers
+	at      int64  // position of buf[0]
 	n       int
+	seen    int // headers in the window so far
 }
 
 // walk starts at a batch boundary. buf is the window.
@@ -80,6 +82,10 @@ func (w *headers) step() (h batch.Header, pos int64, err error) {
 func (w *headers) load(pos int64) ([]byte, error) {
 	off := int(pos - w.at)
 	if off < 0 || off+batch.HeaderBytes > w.n {
+		if w.wide != nil && off >= 0 && off <= w.n && w.seen > 1 {
+			w.buf, w.wide = w.wide, nil
+		}
+		w.seen = 0
 		want := min(int64(len(w.buf)), w.size-pos)
 		n, err := w.f.ReadAt(w.buf[:want], pos)
 		w.at, w.n, off = pos, n, 0
@@ -90,6 +96,7 @@ func (w *headers) load(pos int64) ([]byte, error) {
 			return nil, err
 		}
 	}
+	w.seen++
 	return w.buf[off:w.n], nil
 }
 
@@ -112,23 +119,26 @@ func (w *headers) follows(h *batch.Header) error {
 	return nil
 }
 
-// follower is the same for a walk over headers. It moves the window.
+// follower is the base offset of the batch at a position; known is false where none begins. It moves the window.
 func (w *headers) follower(next int64) (offset int64, known bool) {
+	h, known := w.peek(next)
+	return h.BaseOffset, known
+}
+
+// peek is the header of the batch at a position, like follower.
+func (w *headers) peek(next int64) (after batch.Header, known bool) {
 	for i := range w.holes {
 		if next >= w.holes[i].pos && next <= w.holes[i].end {
-			return 0, false
+			return after, false
 		}
 	}
 	if w.size-next < batch.HeaderBytes {
-		return 0, false
+		return after, false
 	}
 	b, err := w.load(next)
 	if err != nil {
-		return 0, false
+		return after, false
 	}
-	after, err := batch.Stored(b)
-	if err != nil || batch.CheckShape(&after) != nil {
-		return 0, false
-	}
-	return after.BaseOffset, true
+	after, err = batch.Stored(b)
+	return after, err == nil && batch.CheckShape(&after) == nil
 }

@@ -64,16 +64,17 @@ func decodeTimeEntry(b []byte) timeEntry {
 var errDoubt = errors.New("not to be trusted")
 
 // parseIndex reads an offset index file. An active segment's file of Kafka ends in
-// zeros, which are left out. Error: errDoubt.
+// zeros, which are left out. An entry may stand there twice (gaps.go). Error: errDoubt.
 func parseIndex(b []byte, segmentBytes int64) ([]indexEntry, error) {
 	entries := make([]indexEntry, 0, len(b)/indexEntryBytes)
 	for ; len(b) >= indexEntryBytes; b = b[indexEntryBytes:] {
 		e := decodeIndexEntry(b)
-		if e == (indexEntry{}) {
+		n := len(entries)
+		if e == (indexEntry{}) && !(beginsWithZero(b, n) && (n == 0 || entries[0] == e)) {
 			break
 		}
-		if n := len(entries); e.rel < 0 || e.pos < 0 || int64(e.pos) >= segmentBytes ||
-			n > 0 && (e.rel <= entries[n-1].rel || e.pos <= entries[n-1].pos) {
+		if e.rel < 0 || e.pos < 0 || int64(e.pos) >= segmentBytes ||
+			n > 0 && (e.rel <= entries[n-1].rel || e.pos <= entries[n-1].pos) && e != entries[n-1] {
 			return nil, fmt.Errorf("%w: entry %d (%d, %d)", errDoubt, n, e.rel, e.pos)
 		}
 		entries = append(entries, e)
@@ -82,6 +83,18 @@ func parseIndex(b []byte, segmentBytes int64) ([]indexEntry, error) {
 		return nil, err
 	}
 	return entries, nil
+}
+
+// beginsWithZero tells that the n-th entry of an index, at the start of b, is zero because the first batch of the
+// segment ends at its base offset, and not because no more entries follow.
+func beginsWithZero(b []byte, n int) bool {
+	switch {
+	case n > 1:
+		return false
+	case len(b) == (2-n)*indexEntryBytes: // the only batch
+		return true
+	}
+	return restIsZero(b[:min(len(b), (3-n)*indexEntryBytes)]) != nil
 }
 
 // parseTimeIndex reads a time index file, like parseIndex.

@@ -84,7 +84,7 @@ func (l *Log) loadFrom(f *found) error {
 		}
 	}
 	s.mu.Lock()
-	r := loading{l: l, s: s, f: f, c: l.config.Load(), point: s.points.recovery[p], start: s.points.start[p], high: s.points.high[p], now: time.Now().UnixMilli()}
+	r := loading{l: l, s: s, f: f, future: l.path() != partitionDir(s.dir, p), c: l.config.Load(), point: s.points.recovery[p], start: s.points.start[p], high: s.points.high[p], now: time.Now().UnixMilli()}
 	l.cleaned = s.points.cleaned[p]
 	s.mu.Unlock()
 	l.pointSaved = r.point
@@ -242,6 +242,9 @@ type loading struct {
 	promised int64  // below it everything was durable once; at least point, where damage says so more
 	known    epochs // as the checkpoint has them
 	lost     bool   // batches of producers were lost to damage
+	remade   bool   // leader-epoch-checkpoint could not be read
+	ended    bool   // the recovery point is where the log ended
+	future   bool   // it is the copy of a log
 }
 
 // recoveryPoint is what the checkpoint says of a log that is not open.
@@ -268,6 +271,7 @@ func (r *loading) run() error {
 		g.modified = r.f.segments[i].ModTime().UnixMilli()
 		g.created = g.modified
 		g.size.Store(r.f.segments[i].Size())
+		g.found.Store(r.f.segments[i].Size())
 		g.mem.Store(nil)
 		g.aborted.Store(nil)
 		if i+1 < len(r.f.bases) {
@@ -276,7 +280,8 @@ func (r *loading) run() error {
 		r.segments = append(r.segments, g)
 	}
 	r.segments[len(r.segments)-1].finished = false
-	if point, ok := r.s.recoveryPoint(l.at); ok && r.s.clean && r.start > point {
+	point, ok := r.s.recoveryPoint(l.at)
+	if r.ended = ok && r.s.clean; r.ended && r.start > point {
 		return fmt.Errorf("%w: %s begins at %d after %s and ended at %d after %s, which a clean stop wrote: one of them is damaged; correct it",
 			ErrStorage, l.at, r.start, logStartFile, point, recoveryPointFile)
 	}
@@ -389,7 +394,7 @@ func (r *loading) endOfActive(g *segment) (end int64, err error) {
 		err := index.last(b[:])
 		if e := decodeIndexEntry(b[:]); err == nil {
 			from, last = int64(e.pos), g.base+int64(e.rel)
-			if e == (indexEntry{}) || e.rel < 0 || e.pos < 0 || from >= size {
+			if e == (indexEntry{}) && index.count > 2 || e.rel < 0 || e.pos < 0 || from >= size {
 				err = fmt.Errorf("%w: the last entry is (%d, %d)", errDoubt, e.rel, e.pos)
 			}
 		}
@@ -444,7 +449,7 @@ func (r *loading) readEpochs(segments []*segment) error {
 	} else if !missing(err) {
 		return worldly("read "+epochFile, err)
 	}
-	r.epochs = nil
+	r.epochs, r.remade = nil, true
 	for _, g := range segments {
 		err := g.each(0, func(_ io.ReaderAt, h *batch.Header, _ int64) error {
 			r.epochs, _ = r.epochs.assign(h.LeaderEpoch, h.BaseOffset)

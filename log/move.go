@@ -275,7 +275,7 @@ func (c *copier) read(src *segment, pos, size int64, limit int) ([]byte, error) 
 		}
 		end := wholeBatches(b)
 		if end > 0 {
-			return b[:end], nil
+			return b[:end], src.verifyCopy(f, b[:end], pos)
 		}
 		need := int64(min(batch.HeaderBytes, size-pos))
 		if want >= need {

@@ -47,6 +47,7 @@ type Chunk struct {
 	Aborted []AbortedTxn // with Stable: what a reader of the chunk must skip
 
 	file *handle
+	past bool // the first batch there is lies at or above the limit
 }
 
 // Release gives the files back.
@@ -114,18 +115,23 @@ func (l *Log) read(from int64, maxBytes int, upTo Mark, first bool, buf []byte) 
 			return c, nil
 		}
 		known := l.damage.Load()
-		if d := l.damageFrom(from); d != nil {
+		d := l.damageFrom(from)
+		if d != nil {
 			if from >= d.from {
 				return c, d.err
 			}
 			limit = min(limit, d.from)
 		}
+		next := d != nil && limit == d.from // nothing that may be read is between
 		found, err := l.readSegment(&c, all[at], size, from, limit, maxBytes, first, buf)
 		if err == nil && l.damage.Load() != known { // found on the way: again, with what is known now
 			c.Release()
 			c = Chunk{}
 			at--
 			continue
+		}
+		if err == nil && next && (found && c.past || !found && at+1 == len(all)) {
+			return c, d.err
 		}
 		if err == nil && found && upTo == Stable {
 			err = l.addAborted(&c, all[at:], from)
@@ -156,10 +162,17 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 		return false, g.failed("open", err)
 	}
 	c.file = f
-	h, pos, err := g.find(f, from, size, buf)
+	start, err := g.walkTo(f, from, size, buf)
+	if err != nil {
+		return false, g.reading(err)
+	}
+	walk := start
+	h, pos, err := walk.find(from)
 	if err == io.EOF {
-		c.Release()
-		return false, nil
+		if err = g.passed(start, size); err == nil {
+			c.Release()
+			return false, nil
+		}
 	}
 	if err != nil {
 		return false, g.reading(err)
@@ -169,7 +182,7 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 		// ask again for ever.
 		return false, &brokenAt{g, pos, brokenHeader, fmt.Errorf("base offset %d is not below the log's end %d", h.BaseOffset, c.Offsets.End)}
 	}
-	if h.BaseOffset >= limit {
+	if c.past = h.BaseOffset >= limit; c.past {
 		return true, nil
 	}
 	size = g.untilHole(pos, size)
@@ -193,6 +206,9 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 	}
 	if end <= pos { // a batch that crosses the limit is not shown
 		return true, nil
+	}
+	if err := g.verify(start, h.BaseOffset > from, pos, end); err != nil {
+		return false, g.reading(err)
 	}
 	c.Bytes = int(end - pos)
 	c.Runs = []Run{{File: f.File, Off: pos, Len: c.Bytes}}

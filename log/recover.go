@@ -31,13 +31,20 @@ type scanner struct {
 	dense  bool // the topic is not compacted, though it may have been once
 	holes  []damage
 
+	gaps     []indexEntry // a complete index (gaps.go), or nil
+	epochs   epochs       // as they are below the offset known
+	known    int64        // -1: epochs are not looked at
+	epoch    int32        // of the batch before, -1: none
+	odd      bool         // epochs contradict the batch before
+	rejected int64        // a whole batch begins here, but not with the offset or epoch that it was written with; -1: none
+
 	buf []byte
 	off int64 // position of buf[0]
 	n   int
 }
 
 func newScanner(g *segment, f io.ReaderAt, pos, size int64) *scanner {
-	return &scanner{g: g, f: f, pos: pos, size: size, expect: -1, bound: math.MaxInt64, buf: make([]byte, min(scanBytes, max(size-pos, batch.HeaderBytes)))}
+	return &scanner{g: g, f: f, pos: pos, size: size, expect: -1, bound: math.MaxInt64, known: -1, epoch: batch.NoLeaderEpoch, rejected: -1, buf: make([]byte, min(scanBytes, max(size-pos, batch.HeaderBytes)))}
 }
 
 // peek makes n bytes at a position visible; n is at most len(s.buf).
@@ -68,6 +75,16 @@ func (s *scanner) next() (h batch.Header, pos int64, err error) {
 		return h, pos, err
 	}
 	if err := s.follows(&h, pos); err != nil {
+		return h, pos, err
+	}
+	err = s.indexed(&h, pos)
+	if err == nil {
+		err = s.inEpoch(&h, pos)
+	}
+	if err != nil {
+		if errors.Is(err, errTorn) {
+			s.rejected = pos
+		}
 		return h, pos, err
 	}
 	s.at, s.pos, s.expect = pos, pos+int64(h.Size()), h.LastOffset()+1
@@ -113,8 +130,8 @@ func (s *scanner) follows(h *batch.Header, pos int64) error {
 		return fmt.Errorf("%w: its base offset is %d, the batch before ended at %d", errTorn, h.BaseOffset, s.expect)
 	}
 	after, known, err := s.successor(h, pos)
-	if err == nil && known && after <= h.LastOffset() {
-		err = fmt.Errorf("%w: its base offset is %d, the batch after it begins at %d", errTorn, h.BaseOffset, after)
+	if err == nil && known && after.BaseOffset <= h.LastOffset() && !s.confirmed(h, pos) {
+		err = fmt.Errorf("%w: its base offset is %d, the batch after it begins at %d", errTorn, h.BaseOffset, after.BaseOffset)
 	}
 	return err
 }
@@ -156,6 +173,7 @@ func (r *loading) recover() error {
 	r.known, r.epochs = r.epochs, r.epochs.until(r.segments[first].base)
 	for _, g := range r.segments[first:] {
 		g.finished = false
+		g.trust() // it is read whole now
 	}
 	r.promised = max(r.promised, r.point)
 	// What was found in segments that are read again is found again.
@@ -241,24 +259,20 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 			return false, worldly("write segment "+offsetName(g.base)+" again", err)
 		}
 	}
-	m, interval := new(memIndex), r.c.IndexIntervalBytes
+	m := new(memIndex)
 	g.mem.Store(m)
 	g.aborted.Store(new(growing[abortedTxn]))
 	g.timesKnown, g.maxTimestamp, g.maxTimestampAt, g.sinceIndex = true, batch.NoTimestamp, g.base, 0
 	g.end = g.base
-	s := newScanner(g, f, 0, g.size.Load())
-	// What was compacted has gaps, also when the topic is not a compacted one any more.
-	strict := !r.c.Compact && g.base >= l.cleaned
-	s.expect, s.bound, s.strict, s.dense = g.base, g.limit.Load(), strict, strict
-	if s.bound == math.MaxInt64 {
-		s.bound = g.base + maxRelativeOffset + 1
-	}
-	if !s.strict {
-		s.expect = -1
-	}
+	s := r.scan(i, f)
 	for {
 		h, pos, err := s.next()
 		if err == io.EOF {
+			break
+		}
+		if err == nil && r.lone(s, &h, i) {
+			r.damage(damage{from: g.end, to: h.LastOffset() + 1, base: g.base, pos: pos, end: s.pos, reason: errors.New("the last batch lies behind a gap, where none can be in a segment that grows")})
+			r.next = max(r.next, h.LastOffset()+1)
 			break
 		}
 		var mark *marker
@@ -281,7 +295,7 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 		if err != nil {
 			return false, worldly("read segment "+offsetName(g.base), err)
 		}
-		g.index(m, &h, pos, interval)
+		g.index(m, &h, pos, r.c)
 		g.end = h.LastOffset() + 1
 		r.epochs, _ = r.epochs.assign(h.LeaderEpoch, h.BaseOffset)
 		l.applyLocked(g, &h, mark)
@@ -293,10 +307,43 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 	return true, nil
 }
 
+// scan begins to read a segment whole.
+func (r *loading) scan(i int, f *handle) *scanner {
+	g := r.segments[i]
+	s := newScanner(g, f, 0, g.size.Load())
+	// What was compacted has gaps, also when the topic is not a compacted one any more.
+	strict := !r.c.Compact && g.base >= r.l.cleaned
+	s.expect, s.bound, s.strict, s.dense = g.base, g.limit.Load(), strict, strict
+	if s.bound == math.MaxInt64 {
+		s.bound = g.base + maxRelativeOffset + 1
+	}
+	if r.ended && i+1 == len(r.segments) {
+		s.bound = min(s.bound, max(r.point, r.high)) // both say where the log ended
+	}
+	if s.known = 0; !r.remade {
+		s.epochs, s.known = r.known, r.point
+	}
+	if len(r.epochs) > 0 {
+		s.epoch = r.epochs.latest()
+	}
+	return s
+}
+
+// lone tells that a batch that was read, the last one of the log, lies behind a gap. A segment that grows
+// has none, unless it is a copy of one that was compacted: what looks like that is an offset that
+// went wrong.
+func (r *loading) lone(s *scanner, h *batch.Header, i int) bool {
+	g := r.segments[i]
+	return !s.strict && !h.Old && s.pos == s.size && i+1 == len(r.segments) && r.young(g) && h.BaseOffset > g.end
+}
+
+// young tells that a segment was never compacted, as far as is known, and is not the copy of one that was.
+func (r *loading) young(g *segment) bool { return !r.future && g.base >= r.l.cleaned }
+
 // seal ends the reading of a segment that another one follows.
 func (r *loading) seal(i int, f *handle, strict bool) (whole bool, err error) {
 	l, g, next := r.l, r.segments[i], r.segments[i+1].base
-	if strict && next > g.end {
+	if next > g.end && (strict || r.young(g) && g.end < r.promised) {
 		why := fmt.Errorf("%w: the segment ends at %d, the next begins at %d", errTorn, g.end, next)
 		if g.end >= r.promised {
 			return false, r.cut(i, f, g.size.Load(), why)

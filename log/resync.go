@@ -22,7 +22,7 @@ func (s *scanner) resync(pos int64) (offset, at int64, err error) {
 	left := resyncWork * (s.size - pos)
 	try := func(p int64) (found bool, err error) {
 		h, err := s.whole(p, left)
-		if errors.Is(err, errTorn) {
+		if errors.Is(err, errTorn) || err == nil && p == s.rejected {
 			return false, nil
 		}
 		if err != nil {
@@ -38,8 +38,8 @@ func (s *scanner) resync(pos int64) (offset, at int64, err error) {
 		if err != nil || p == pos && (!known || h.BaseOffset == s.expect) {
 			return false, err
 		}
-		goesBack := known && after <= h.LastOffset()
-		leavesGap := known && s.dense && after > h.LastOffset()+1 && int64(h.Count) == int64(h.LastOffsetDelta)+1
+		goesBack := known && after.BaseOffset <= h.LastOffset()
+		leavesGap := known && s.dense && after.BaseOffset > h.LastOffset()+1 && int64(h.Count) == int64(h.LastOffsetDelta)+1
 		if (goesBack || leavesGap) && (p == pos || h.BaseOffset != s.expect+s.span(pos)) {
 			return false, nil
 		}
@@ -128,25 +128,22 @@ func (s *scanner) candidate(b []byte, left int64) int {
 	return -1
 }
 
-// successor is the first offset of the batch that follows one at a position; known is false at the end of the
+// successor is the header of the batch that follows one at a position; known is false at the end of the
 // segment and where no header follows.
-func (s *scanner) successor(h *batch.Header, pos int64) (offset int64, known bool, err error) {
+func (s *scanner) successor(h *batch.Header, pos int64) (after batch.Header, known bool, err error) {
 	next := pos + int64(h.Size())
 	for i := range s.holes {
 		if next >= s.holes[i].pos && next <= s.holes[i].end {
-			return 0, false, nil
+			return after, false, nil
 		}
 	}
 	if s.size-next < batch.HeaderBytes {
-		return 0, false, nil
+		return after, false, nil
 	}
 	b, err := s.peek(next, batch.HeaderBytes)
 	if err != nil {
-		return 0, false, err
+		return after, false, err
 	}
-	after, err := batch.ParseHeader(b)
-	if err != nil || batch.CheckShape(&after) != nil {
-		return 0, false, nil
-	}
-	return after.BaseOffset, true, nil
+	after, err = batch.ParseHeader(b)
+	return after, err == nil && batch.CheckShape(&after) == nil, nil
 }

@@ -41,6 +41,10 @@ type segment struct {
 	aborted atomic.Pointer[growing[abortedTxn]]
 	load    sync.Mutex // one loader at a time
 
+	// A start found so many bytes on disk and did not read them: see verify.
+	found   atomic.Int64
+	checked atomic.Pointer[stretch]
+
 	// The rest is guarded by l.mu, apart from single-threaded recovery.
 	end            int64 // offset after the last batch
 	maxTimestamp   int64 // -1: none
@@ -61,6 +65,10 @@ type segment struct {
 type memIndex struct {
 	offsets growing[indexEntry]
 	times   growing[timeEntry]
+	// For whoever adds to it: see gaps.go.
+	last   indexEntry // of the last batch
+	next   int64      // the offset after that
+	sparse bool       // it does not know of gaps
 }
 
 func (l *Log) newSegment(base, nowMillis int64) *segment {
@@ -87,15 +95,16 @@ func (g *segment) close() {
 
 // index appends the entries for a batch about to be published at position pos, as
 // LogSegment.append does. The caller holds l.mu or is recovery.
-func (g *segment) index(m *memIndex, h *batch.Header, pos int64, interval int) {
+func (g *segment) index(m *memIndex, h *batch.Header, pos int64, c *Config) {
 	if h.MaxTimestamp > g.maxTimestamp {
 		g.maxTimestamp, g.maxTimestampAt = h.MaxTimestamp, h.LastOffset()
 	}
 	if !g.firstKnown {
 		g.firstKnown, g.firstTimestamp = true, h.MaxTimestamp
 	}
-	if g.sinceIndex > interval {
-		m.offsets.add(indexEntry{int32(h.LastOffset() - g.base), int32(pos)})
+	indexed := g.sinceIndex > c.IndexIntervalBytes
+	m.add(h, indexEntry{int32(h.LastOffset() - g.base), int32(pos)}, g.base, indexed, c)
+	if indexed {
 		g.addTime(m)
 		g.sinceIndex = 0
 	}
@@ -231,12 +240,15 @@ func (g *segment) sealedIndex() (*sealedIndex, error) {
 	return s, nil
 }
 
-func (g *segment) readIndex() ([]indexEntry, error) {
+func (g *segment) readIndex() ([]indexEntry, error) { return g.readEntries(g.size.Load()) }
+
+// readEntries reads the index of a segment that has, or had, so many bytes.
+func (g *segment) readEntries(size int64) ([]indexEntry, error) {
 	b, err := readFile(g.l.store.fs, g.path(indexSuffix), maxIndexBytes)
 	if err := errors.Join(err, g.current()); err != nil {
 		return nil, err
 	}
-	return parseIndex(b, g.size.Load())
+	return parseIndex(b, size)
 }
 
 // floorTime gives the last entry of the time index whose timestamp is at most timestamp.
@@ -335,7 +347,7 @@ func (g *segment) readIndexes() (*memIndex, error) {
 	for _, e := range times {
 		m.times.add(e)
 	}
-	return m, nil
+	return m, m.goOn(g)
 }
 
 // rebuild makes both indexes again from the batches; the janitor writes them.
@@ -343,18 +355,22 @@ func (g *segment) rebuild(why error) (*memIndex, error) {
 	if g.l.segmentOf(g.base) != g {
 		return nil, g.away()
 	}
+	if _, err := g.l.cutShort(g); err != nil {
+		return nil, err
+	}
 	g.l.store.slog.Warn("making the indexes of a segment again", "log", g.l.place().String(), "segment", g.base, "reason", why)
 	m := new(memIndex)
 	fresh := &segment{l: g.l, base: g.base, maxTimestamp: batch.NoTimestamp, maxTimestampAt: g.base}
-	interval := g.l.config.Load().IndexIntervalBytes
+	c := g.l.config.Load()
 	err := g.each(0, func(_ io.ReaderAt, h *batch.Header, pos int64) error {
-		fresh.index(m, h, pos, interval)
+		fresh.index(m, h, pos, c)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	fresh.addTime(m)
+	m.end()
 	g.l.rewrite(g, m)
 	return m, nil
 }
@@ -365,9 +381,9 @@ func (g *segment) rebuildActive(why error) (*memIndex, error) {
 	l.store.slog.Warn("making the indexes of the active segment again", "log", l.place().String(), "segment", g.base, "reason", why)
 	m, end := new(memIndex), int64(0)
 	fresh := &segment{l: l, base: g.base, maxTimestamp: batch.NoTimestamp, maxTimestampAt: g.base}
-	interval := l.config.Load().IndexIntervalBytes
+	c := l.config.Load()
 	err := g.each(0, func(_ io.ReaderAt, h *batch.Header, pos int64) error {
-		fresh.index(m, h, pos, interval)
+		fresh.index(m, h, pos, c)
 		end = pos + int64(h.Size())
 		return nil
 	})
@@ -392,7 +408,7 @@ func (g *segment) rebuildActive(why error) (*memIndex, error) {
 		if err != nil {
 			return nil, g.reading(err)
 		}
-		fresh.index(m, &h, pos, interval)
+		fresh.index(m, &h, pos, c)
 	}
 	g.maxTimestamp, g.maxTimestampAt, g.sinceIndex = fresh.maxTimestamp, fresh.maxTimestampAt, fresh.sinceIndex
 	g.mem.Store(m)
@@ -435,6 +451,11 @@ func (g *segment) find(f io.ReaderAt, offset, size int64, buf []byte) (h batch.H
 	if err != nil {
 		return h, 0, err
 	}
+	return w.find(offset)
+}
+
+// find goes on to the first batch whose last offset is at least offset.
+func (w *headers) find(offset int64) (h batch.Header, pos int64, err error) {
 	for {
 		h, pos, err = w.step()
 		if err != nil {
@@ -447,7 +468,7 @@ func (g *segment) find(f io.ReaderAt, offset, size int64, buf []byte) (h batch.H
 		// by a last offset that is wrong.
 		if h.BaseOffset < offset {
 			if after, known := w.follower(w.pos); known && after <= h.LastOffset() {
-				return h, pos, &brokenAt{g, pos, brokenHeader, fmt.Errorf("last offset %d, but the batch after it begins at %d", h.LastOffset(), after)}
+				return h, pos, &brokenAt{w.g, pos, brokenHeader, fmt.Errorf("last offset %d, but the batch after it begins at %d", h.LastOffset(), after)}
 			}
 		}
 		return h, pos, nil
@@ -502,10 +523,11 @@ func (g *segment) rollingTimestampLocked() (int64, error) {
 	return g.firstTimestamp, nil
 }
 
-// sealLocked ends the segment's growth: the largest timestamp gets its entry. Files are
+// sealLocked ends the segment's growth: the largest timestamp and the last batch get their entries. Files are
 // left to the janitor. The caller holds l.mu.
 func (g *segment) sealLocked() {
 	if m := g.mem.Load(); m != nil { // else it did not grow since its files were written
 		g.addTime(m)
+		m.end()
 	}
 }

@@ -59,6 +59,7 @@ type Store struct {
 	files   fileCache
 	tools   sync.Pool // *tools
 	windows sync.Pool // *window
+	wide    sync.Pool // *[wideBytes]byte
 
 	flusher flusher
 	janitor janitor
@@ -121,6 +122,7 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	}
 	s.tools.New = func() any { return new(tools) }
 	s.windows.New = func() any { return new(window) }
+	s.wide.New = func() any { return new([wideBytes]byte) }
 	s.flusher.init(s)
 	s.janitor.init(s)
 	s.cleaner.init(s)

@@ -209,8 +209,8 @@ func (g *segment) firstAtOrAfter(timestamp, start int64) (Timed, error) {
 
 // searchFrom walks from the batch of a time entry on, if there is one: no batch up to that
 // has a timestamp as large. Error: errDoubt if the entry is not that batch's.
-func (g *segment) searchFrom(e timeEntry, ok bool, timestamp, start int64) (Timed, error) {
-	from := max(g.base, start)
+func (g *segment) searchFrom(e timeEntry, ok bool, timestamp, first int64) (Timed, error) {
+	from := max(g.base, first)
 	at := g.base + int64(e.rel)
 	doubt := ok && at >= from
 	if doubt {
@@ -227,10 +227,11 @@ func (g *segment) searchFrom(e timeEntry, ok bool, timestamp, start int64) (Time
 	if err != nil {
 		return notTimed(), err
 	}
+	start := walk
 	for {
 		h, pos, err := walk.step()
 		if err == io.EOF && !doubt {
-			return notTimed(), nil
+			return notTimed(), g.passed(start, walk.pos)
 		}
 		if err != nil && err != io.EOF {
 			return notTimed(), g.reading(err)
@@ -242,13 +243,16 @@ func (g *segment) searchFrom(e timeEntry, ok bool, timestamp, start int64) (Time
 			return notTimed(), fmt.Errorf("%w: the batch at offset %d has not the timestamp %d", errDoubt, at, e.timestamp)
 		}
 		if err == io.EOF {
-			return notTimed(), nil
+			return notTimed(), g.passed(start, walk.pos)
 		}
 		doubt = false
 		if h.MaxTimestamp < timestamp || h.Count == 0 {
 			continue
 		}
-		found, err := g.recordAt(f, &h, pos, func(offset, t int64) bool { return offset >= start && t >= timestamp })
+		found, err := g.recordAt(f, &h, pos, func(offset, t int64) bool { return offset >= first && t >= timestamp })
+		if err == nil && found.Offset >= 0 {
+			err = g.passed(start, walk.pos)
+		}
 		if err != nil || found.Offset >= 0 {
 			return found, err
 		}
@@ -264,14 +268,30 @@ func (g *segment) firstOfBatch(lastOffset, timestamp int64) (Timed, error) {
 		return notTimed(), g.failed("open", err)
 	}
 	defer f.release()
-	h, pos, err := g.find(f, lastOffset, g.size.Load(), w[:])
+	walk, err := g.walkTo(f, lastOffset, g.size.Load(), w[:])
+	if err != nil {
+		return notTimed(), g.reading(err)
+	}
+	start := walk
+	h, pos, err := walk.find(lastOffset)
 	if err == io.EOF {
 		return notTimed(), nil
+	}
+	if err == nil {
+		err = g.passed(start, walk.pos)
 	}
 	if err != nil {
 		return notTimed(), g.reading(err)
 	}
 	return g.recordAt(f, &h, pos, func(_, t int64) bool { return t >= timestamp })
+}
+
+// passed verifies what a search by time went over.
+func (g *segment) passed(from headers, end int64) error {
+	if err := g.verify(from, true, from.pos, end); err != nil {
+		return g.reading(err)
+	}
+	return nil
 }
 
 // errFound ends a walk over records.
