@@ -353,7 +353,7 @@ func (t *turn) downgrade(g *consumerGroup, gone []*consumerMember, joining *cons
 	for _, m := range g.members {
 		t.stopAll(g.id, m.id)
 	}
-	delete(t.consumers, g.id)
+	// The consumer group goes with its tombstone. Until then the records of this turn find it.
 	t.groups[g.id] = c
 	for _, m := range c.members {
 		t.extend(m)
@@ -412,6 +412,7 @@ func (t *turn) sendBack(c *group, m *member) {
 		t.refuseSync(*m.sync, kerr.RebalanceInProgress)
 		m.sync = nil
 	}
+	t.extend(m) // the group may stay a classic one: whoever asked for the upgrade may be refused yet
 }
 
 // noteUpgraded writes down a group that was a classic one, and starts the sessions of its members.
@@ -451,6 +452,7 @@ func (t *turn) fromClassic(c *group, from *member, protocol *string) (m *consume
 		for i := range a.Topics {
 			if known := t.cluster.Topic(a.Topics[i].Topic); known != nil {
 				ps := slices.DeleteFunc(slices.Clone(a.Topics[i].Partitions), func(p int32) bool { return p < 0 || int(p) >= len(known.Partitions) })
+				ps = append(ps, has[known.ID]...)
 				if slices.Sort(ps); len(ps) > 0 {
 					has[known.ID] = slices.Compact(ps)
 				}

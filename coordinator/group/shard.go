@@ -166,12 +166,19 @@ func (s *Shard) Handle(now time.Time, e coordinator.Event) coordinator.Result {
 	return t.out
 }
 
-// tick fires the timers that are due, in the order of their deadlines.
+// tick fires the timers that are due, in the order of their deadlines. Those of consumer groups come last, together: the
+// records of one would not be true yet for the next.
 func (t *turn) tick() {
+	var late []*timer
 	for {
 		due := t.timers.pop(t.now)
-		if due == nil {
+		if due == nil && len(late) == 0 {
 			return
+		}
+		if due == nil {
+			t.consumerTimersDue(late)
+			late = nil
+			continue
 		}
 		switch due.kind {
 		case sessionTimer:
@@ -184,7 +191,7 @@ func (t *turn) tick() {
 			t.syncExpired(due.group)
 		case consumerSessionTimer, consumerRebalanceTimer, consumerJoinTimer, consumerSyncTimer:
 			delete(t.named, timerKey{due.kind, due.consumer, due.member})
-			t.consumerTimerDue(due)
+			late = append(late, due)
 		case expiryTimer:
 			t.expireOffsets()
 			t.timers.arm(&t.expiry, t.now.Add(max(t.o.OffsetsRetentionCheckInterval, time.Millisecond)))
