@@ -234,11 +234,26 @@ func (t *turn) beatAsClassic(g *consumerGroup, r *kmsg.HeartbeatRequest) *kerr.E
 		return err
 	}
 	t.armFor(consumerSessionTimer, g.id, m.id, m.classicSession())
-	if m.epoch < g.targetEpoch || m.state == memberUnrevoked || m.state == memberUnreleased && !g.waitsForRelease(m) {
+	if m.epoch < g.targetEpoch || m.state == memberUnrevoked || m.state == memberUnreleased && !g.waitsForRelease(m) || t.lags(g) {
 		t.armOnce(consumerJoinTimer, g.id, m.id, time.Duration(m.rebalanceMillis)*time.Millisecond)
 		return kerr.RebalanceInProgress
 	}
 	return nil
+}
+
+// lags reports whether a group all of whose members speak the classic protocol needs a new target: then one of them must
+// join to bring it about. (Kafka leaves such a group as it is until somebody joins: it may be stuck for ever.)
+func (t *turn) lags(g *consumerGroup) bool {
+	switch {
+	case g.classicMembers < len(g.members):
+		return false
+	case g.fresh && g.epoch >= g.freshFor:
+	case t.hashTopics(g.topics) != g.hash:
+		return true
+	default:
+		g.fresh, g.freshFor = true, g.epoch
+	}
+	return g.targetEpoch < g.epoch && !t.tooSoon(g)
 }
 
 // leaveAsClassic handles a LeaveGroup request, of a member or of a tool

@@ -24,7 +24,8 @@ type holding map[topicPart]bool
 // claim is what the owner of a member id has been told that it has and has not given up.
 type claim struct {
 	held   holding
-	unsure bool // it has joined a classic group whose leader may be giving its partitions away, or after it was taken out
+	unsure bool // it has joined a classic group whose leader may be giving its partitions away, or after it was taken out;
+	// or the group has moved to the classic protocol since
 }
 
 // groupClient is a client that follows its protocol, the consumer or the classic one.
@@ -427,14 +428,15 @@ func (r *run) commits(c *groupClient) {
 
 // wait lets time pass while everybody behaves.
 func (r *run) wait(d time.Duration) {
-	for range int(d / time.Second) {
+	const beat = 3 * time.Second
+	for range int(d / beat) {
 		r.w.out.Reset()
 		for _, c := range r.clients {
 			r.listen(c)
 			r.act(c)
 		}
 		r.resolve()
-		r.w.advance(time.Second)
+		r.w.advance(beat)
 		r.observe()
 	}
 }

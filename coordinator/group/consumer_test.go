@@ -313,13 +313,36 @@ func (w *world) checkConsumerGroup(g *consumerGroup) error {
 	for regex, x := range g.resolved {
 		again.resolve(regex, x)
 	}
-	if a, b := g.derived(), again.derived(); a != b {
-		return fmt.Errorf("what is derived differs:\n%s\n%s", a, b)
+	if !g.sameDerived(again) {
+		return fmt.Errorf("what is derived differs:\n%s\n%s", g.derived(), again.derived())
+	}
+	for id := range g.target {
+		if g.members[id] == nil {
+			return fmt.Errorf("%s has a target and is no member", id)
+		}
+	}
+	for regex := range g.resolved {
+		if g.regexes[regex] == 0 {
+			return fmt.Errorf("regular expression %s is known and nobody has it", regex)
+		}
+	}
+	// A regular expression that is not matched yet brings another epoch and another hash when it is.
+	if g.fresh && g.epoch >= g.freshFor && len(g.resolved) == len(g.regexes) {
+		t := turn{Shard: w.shard, now: w.now}
+		if hash := t.hashTopics(g.topics); hash != g.hash {
+			return fmt.Errorf("the hash of the topics is %d, the group has %d and looks no more", hash, g.hash)
+		}
 	}
 	if w.shard.groups[g.id] != nil {
 		return errors.New("there is a classic group of the same id")
 	}
 	return nil
+}
+
+func (g *consumerGroup) sameDerived(h *consumerGroup) bool {
+	return maps.Equal(g.static, h.static) && maps.Equal(g.topics, h.topics) && maps.Equal(g.regexes, h.regexes) && maps.Equal(g.assignors, h.assignors) &&
+		g.classicMembers == h.classicMembers && maps.Equal(g.classicProtocols, h.classicProtocols) &&
+		maps.EqualFunc(g.held, h.held, func(a, b map[int32]int32) bool { return maps.Equal(a, b) })
 }
 
 func (g *consumerGroup) derived() string {
