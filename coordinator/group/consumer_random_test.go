@@ -182,14 +182,12 @@ func (r *run) reload() {
 
 func (r *run) changeTopics() {
 	name := []string{"a", "b", "ab", "c"}[r.rnd.IntN(4)]
-	spec := fmt.Sprintf("%s:%d", name, r.rnd.IntN(5))
-	if r.rnd.IntN(4) == 0 {
-		spec += "!"
+	known, n := r.w.cluster.Topic(name), r.rnd.IntN(5)
+	if known != nil && r.rnd.IntN(2) == 0 {
+		n = len(known.Partitions) + 1
 	}
-	if known := r.w.cluster.Topic(name); known != nil && !strings.HasSuffix(spec, "!") && r.rnd.IntN(2) == 0 {
-		spec = fmt.Sprintf("%s:%d", name, len(known.Partitions)+1+r.rnd.IntN(3))
-	}
-	r.w.topics(spec)
+	anew := r.rnd.IntN(4) == 0 || known != nil && n < len(known.Partitions) // a topic does not shrink
+	r.w.topics(fmt.Sprintf("%s:%d", name, n) + map[bool]string{true: "!"}[anew])
 }
 
 func (r *run) changeSettings() {
@@ -306,7 +304,11 @@ func (r *run) checkClaims(g *consumerGroup) {
 func (r *run) settle() {
 	r.calm = true
 	r.w.out.Reset()
-	r.w.topics("a:3", "b:2", "ab:4")
+	for _, name := range []string{"a", "b", "ab"} {
+		if r.w.cluster.Topic(name) == nil {
+			r.w.topics(name + ":3")
+		}
+	}
 	r.w.o.ConsumerMaxSize = 100
 	r.w.load()
 	// Where the group may not move to the consumer protocol, all must speak the same one.
