@@ -206,7 +206,7 @@ func showConsumerRecord(r coordinator.Record) string {
 func showMember(m *consumerMember) string {
 	words := []string{
 		opt("instance", m.instanceID), opt("rack", m.rackID), m.clientID + m.clientHost, fmt.Sprintf("rebalance=%d", m.rebalanceMillis),
-		"topics=" + strings.Join(m.topics, ","), opt("regex", m.regex), opt("assignor", m.assignor),
+		"topics=" + strings.Join(m.topics, ","), showRegex(m.regex), opt("assignor", m.assignor),
 	}
 	if m.classic != nil {
 		words = append(words, fmt.Sprintf("session=%d", m.classic.sessionMillis))
@@ -215,6 +215,17 @@ func showMember(m *consumerMember) string {
 		}
 	}
 	return show(words...)
+}
+
+// showRegex shows nothing where there is none: then it is empty, and null only in records of others.
+func showRegex(regex *string) string {
+	switch {
+	case regex == nil:
+		return "regex-null"
+	case *regex == "":
+		return ""
+	}
+	return "regex=" + *regex
 }
 
 func showCurrent(m *consumerMember) string {
@@ -255,7 +266,7 @@ func showConsumerGroup(r kmsg.ConsumerGroupDescribeResponseGroup) string {
 	}
 	for _, m := range r.Members {
 		words = append(words, show("["+m.MemberID, opt("instance", m.InstanceID), opt("rack", m.RackID), fmt.Sprintf("epoch=%d", m.MemberEpoch), m.ClientID+m.ClientHost,
-			"topics="+strings.Join(m.SubscribedTopics, ","), opt("regex", m.SubscribedTopicRegex), "has="+named(m.Assignment), "target="+named(m.TargetAssignment),
+			"topics="+strings.Join(m.SubscribedTopics, ","), showRegex(m.SubscribedTopicRegex), "has="+named(m.Assignment), "target="+named(m.TargetAssignment),
 			fmt.Sprintf("type=%d]", m.MemberType)))
 	}
 	return show(words...)
