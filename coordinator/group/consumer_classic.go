@@ -130,7 +130,8 @@ func (t *turn) changedClassic(g *consumerGroup, was, now *consumerMember, has []
 	epoch, same := t.updateEpoch(g, was, now, changed)
 	if moves {
 		m = now
-		stale := g.targetEpoch < epoch
+		// (Kafka does not look at the others: who waits for partitions does not hear of them any more.)
+		stale := g.targetEpoch < epoch || g.waits(now)
 		if !stale {
 			if m, no = t.reconcile(g, now, g.targetOf(now), g.targetEpoch, changed, has); no != nil {
 				return nil, false, no
@@ -144,6 +145,16 @@ func (t *turn) changedClassic(g *consumerGroup, was, now *consumerMember, has []
 	}
 	m, no = t.reconcile(g, now, target, targetEpoch, changed, has)
 	return m, true, no
+}
+
+// waits reports whether a member is on its way to its target, the one that has this instance id left out.
+func (g *consumerGroup) waits(but *consumerMember) bool {
+	for _, m := range g.members {
+		if !m.reconciled(g.targetEpoch) && m != g.staticMember(but.instanceID) {
+			return true
+		}
+	}
+	return false
 }
 
 // ownedBefore are the partitions that a member says it has, by topic id.

@@ -426,17 +426,19 @@ func (r *run) commits(c *groupClient) {
 	}
 }
 
+// beatEvery is how often clients act that behave.
+const beatEvery = 3 * time.Second
+
 // wait lets time pass while everybody behaves.
 func (r *run) wait(d time.Duration) {
-	const beat = 3 * time.Second
-	for range int(d / beat) {
+	for range int(d / beatEvery) {
 		r.w.out.Reset()
 		for _, c := range r.clients {
 			r.listen(c)
 			r.act(c)
 		}
 		r.resolve()
-		r.w.advance(beat)
+		r.w.advance(beatEvery)
 		r.observe()
 	}
 }

@@ -46,7 +46,7 @@ type sight struct {
 // come and go. After each event the invariants hold, no epoch goes back, and what a client has been told and has not given
 // up is its own; when all is quiet the group is Stable and every partition has its member.
 func TestConsumerRandomRuns(t *testing.T) {
-	seeds := 250
+	seeds := 200
 	if testing.Short() {
 		seeds = 15
 	}
@@ -300,7 +300,7 @@ func (r *run) checkClaims(g *consumerGroup) {
 	}
 }
 
-// settle lets all clients behave and expects the group to come to rest with all of them.
+// settle lets all clients behave, and change their protocols where they may.
 func (r *run) settle() {
 	r.calm = true
 	r.w.out.Reset()
@@ -318,22 +318,45 @@ func (r *run) settle() {
 		if !mixed && c.classic != classic {
 			r.become(c, classic)
 		}
-		if c.waits != "" {
-			c.waits, c.phase = "", toJoin
-		}
+		c.waits, c.phase = "", toJoin // the leader of a classic group looks at the topics again
 		if alike {
 			c.names, c.changed = []string{"a", "ab"}, true
 			if !c.classic {
 				uniform := "uniform"
 				c.regex, c.assignor = new(string), &uniform
 			}
-			c.phase = toJoin
 		}
 	}
-	r.wait(150 * time.Second)
+	r.checkSettled(alike)
+	if r.w.o.Migration == MigrationBidirectional {
+		r.migrate(!classic)
+		r.migrate(classic)
+	}
+}
+
+// migrate lets the clients change to one protocol, one after the other.
+func (r *run) migrate(classic bool) {
+	for _, c := range r.clients {
+		if c.classic != classic {
+			names := c.names
+			r.leave(c)
+			r.become(c, classic)
+			if c.names = names; !classic {
+				c.regex = new(string)
+			}
+			r.wait(time.Duration(r.rnd.IntN(4)) * beatEvery)
+		}
+	}
+	r.checkSettled(false)
+}
+
+// checkSettled expects the group to come to rest with all clients in it.
+func (r *run) checkSettled(alike bool) {
+	r.wait(105 * time.Second)
 	for _, c := range r.clients {
 		r.listen(c)
 	}
+	r.checkOwners()
 	if r.w.shard.consumers["g"] != nil {
 		r.checkConverged(alike)
 		return
@@ -351,19 +374,11 @@ func (r *run) checkConverged(alike bool) {
 	if g.state() != consumerStable || len(g.members) != len(r.clients) {
 		r.w.t.Fatalf("after quiet minutes the group is %s with %d members:\n%s\nso far:\n%s", g.state(), len(g.members), strings.Join(g.dump(), "\n"), r.w.out)
 	}
-	owner := map[topicPart]string{}
 	var sizes []int
 	for _, c := range r.clients {
 		m := g.members[c.memberID]
 		if m == nil || m.epoch != c.epoch {
 			r.w.t.Fatalf("%s believes to be %s at epoch %d:\n%s", c.name, c.memberID, c.epoch, strings.Join(g.dump(), "\n"))
-		}
-		wants := g.subscriptions(m)
-		for tp := range c.owned {
-			if known := r.w.cluster.TopicByID(tp.topic); known == nil || !slices.Contains(wants, known.Name) {
-				r.w.t.Errorf("%s has partition %d of topic %d and does not want it", c.name, tp.partition, tp.topic[0])
-			}
-			owner[tp] = c.name
 		}
 		n := 0
 		for topic, ps := range m.assigned {
@@ -378,17 +393,39 @@ func (r *run) checkConverged(alike bool) {
 		}
 		sizes = append(sizes, n)
 	}
-	for _, m := range g.members {
-		for _, name := range g.subscriptions(m) {
-			known := r.w.cluster.Topic(name)
-			for p := 0; known != nil && p < len(known.Partitions); p++ {
-				if owner[topicPart{known.ID, int32(p)}] == "" {
-					r.w.t.Errorf("partition %d of %s is nobody's", p, name)
-				}
-			}
-		}
-	}
 	if alike && preferred(g.assignors, "uniform") == "uniform" && slices.Max(sizes)-slices.Min(sizes) > 1 {
 		r.w.t.Errorf("all want the same and have %v partitions", sizes)
+	}
+}
+
+// checkOwners checks that the clients have all the partitions of the topics that they want, each once, and no others.
+func (r *run) checkOwners() {
+	owner := map[topicPart]string{}
+	wanted := map[string]bool{}
+	for _, c := range r.clients {
+		wants := slices.Clone(c.names)
+		if deref(c.regex) != "" {
+			wants = append(wants, MatchRegexes([]string{*c.regex}, slices.Sorted(maps.Keys(r.w.cluster.byName)))[*c.regex]...)
+		}
+		for _, name := range wants {
+			wanted[name] = true
+		}
+		for tp := range c.owned {
+			if known := r.w.cluster.TopicByID(tp.topic); known == nil || !slices.Contains(wants, known.Name) {
+				r.w.t.Errorf("%s has partition %d of topic %d and does not want it", c.name, tp.partition, tp.topic[0])
+			}
+			if other, taken := owner[tp]; taken {
+				r.w.t.Errorf("%s and %s have partition %d of topic %d", c.name, other, tp.partition, tp.topic[0])
+			}
+			owner[tp] = c.name
+		}
+	}
+	for name := range wanted {
+		known := r.w.cluster.Topic(name)
+		for p := 0; known != nil && p < len(known.Partitions); p++ {
+			if owner[topicPart{known.ID, int32(p)}] == "" {
+				r.w.t.Errorf("partition %d of %s is nobody's", p, name)
+			}
+		}
 	}
 }
