@@ -16,6 +16,7 @@ type Shard struct {
 	named  map[timerKey]*timer // of members of consumer groups
 	timers timers
 	expiry timer
+	turn   *turn // of the event that is being handled: one for all, so that an event does not allocate it
 
 	// Hard, with group.kept.
 	offsets   map[string]map[topicPartition]offset // by group
@@ -50,6 +51,7 @@ type groupPartition struct {
 // New returns an empty shard. Loaded must be called before Handle.
 func New(o Options) *Shard {
 	return &Shard{
+		turn:          &turn{},
 		o:             o,
 		groups:        map[string]*group{},
 		named:         map[timerKey]*timer{},
@@ -120,7 +122,8 @@ func (s *Shard) Deadline() (time.Time, bool) { return s.timers.next() }
 
 // Handle decides about one event; see the event types for the replies.
 func (s *Shard) Handle(now time.Time, e coordinator.Event) coordinator.Result {
-	t := turn{Shard: s, now: now}
+	t := s.turn
+	*t = turn{Shard: s, now: now}
 	switch b := e.Body.(type) {
 	case coordinator.Tick:
 		t.tick()
