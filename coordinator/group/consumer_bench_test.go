@@ -134,6 +134,18 @@ func TestSteadyHeartbeatAllocations(t *testing.T) {
 	}
 }
 
+// TestSteadyRegexAllocations is the same for a member that is subscribed to a regular expression.
+func TestSteadyRegexAllocations(t *testing.T) {
+	w := newWorld(t, DefaultOptions(nil, nil))
+	for _, line := range []string{"topics a:3 ab:2", "beat member=m regex=a.*", "resolve", "beat member=m epoch=1"} {
+		w.command(line)
+	}
+	e := coordinator.Event{Token: "t", Body: readBeat(args{"member": "m", "epoch": "2"})}
+	if got := testing.AllocsPerRun(100, func() { w.shard.Handle(w.now, e) }); got > 2 {
+		t.Errorf("a steady heartbeat allocates %v times", got)
+	}
+}
+
 func BenchmarkSteadyHeartbeat(b *testing.B) {
 	for _, members := range []int{10, 1000} {
 		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {

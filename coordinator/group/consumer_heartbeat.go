@@ -415,7 +415,10 @@ func (t *turn) consumerTimersDue(late []*timer) {
 			continue
 		}
 		m := g.members[due.member]
-		if m == nil || due.kind == consumerRebalanceTimer && m.epoch != due.epoch || slices.Contains(gone[g], m) {
+		switch {
+		case m == nil, slices.Contains(gone[g], m),
+			due.kind == consumerRebalanceTimer && m.epoch != due.epoch,
+			m.classic == nil && (due.kind == consumerJoinTimer || due.kind == consumerSyncTimer):
 			continue
 		}
 		if gone[g] == nil {

@@ -314,6 +314,7 @@ func (r *run) settle() {
 	// Where the group may not move to the consumer protocol, all must speak the same one.
 	mixed, classic := r.w.o.Migration.upgrades(), r.rnd.IntN(2) == 0
 	alike := r.rnd.IntN(2) == 0
+	assignor := []string{"uniform", "range"}[r.rnd.IntN(2)]
 	for _, c := range r.clients {
 		if !mixed && c.classic != classic {
 			r.become(c, classic)
@@ -322,8 +323,7 @@ func (r *run) settle() {
 		if alike {
 			c.names, c.changed = []string{"a", "ab"}, true
 			if !c.classic {
-				uniform := "uniform"
-				c.regex, c.assignor = new(string), &uniform
+				c.regex, c.assignor = new(string), &assignor
 			}
 		}
 	}
@@ -374,7 +374,6 @@ func (r *run) checkConverged(alike bool) {
 	if g.state() != consumerStable || len(g.members) != len(r.clients) {
 		r.w.t.Fatalf("after quiet minutes the group is %s with %d members:\n%s\nso far:\n%s", g.state(), len(g.members), strings.Join(g.dump(), "\n"), r.w.out)
 	}
-	var sizes []int
 	for _, c := range r.clients {
 		m := g.members[c.memberID]
 		if m == nil || m.epoch != c.epoch {
@@ -391,9 +390,33 @@ func (r *run) checkConverged(alike bool) {
 		if n != len(c.owned) {
 			r.w.t.Errorf("%s has %d partitions, the group says %d", c.name, len(c.owned), n)
 		}
+	}
+	if !alike {
+		return
+	}
+	// All want the same: in total for the one assignor, by topic for the other, nobody has two more than another.
+	if preferred(g.assignors, "uniform") == "uniform" {
+		r.checkEven(func(topicPart) bool { return true })
+		return
+	}
+	for _, topic := range r.w.cluster.byName {
+		r.checkEven(func(tp topicPart) bool { return tp.topic == topic.ID })
+	}
+}
+
+// checkEven checks that the clients have equally many of some partitions, but for one.
+func (r *run) checkEven(of func(topicPart) bool) {
+	var sizes []int
+	for _, c := range r.clients {
+		n := 0
+		for tp := range c.owned {
+			if of(tp) {
+				n++
+			}
+		}
 		sizes = append(sizes, n)
 	}
-	if alike && preferred(g.assignors, "uniform") == "uniform" && slices.Max(sizes)-slices.Min(sizes) > 1 {
+	if slices.Max(sizes)-slices.Min(sizes) > 1 {
 		r.w.t.Errorf("all want the same and have %v partitions", sizes)
 	}
 }
