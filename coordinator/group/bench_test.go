@@ -2,7 +2,9 @@ package group
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/rotpeter/rotpeter/coordinator"
 )
@@ -38,5 +40,38 @@ func BenchmarkHandle(b *testing.B) {
 				run(body)
 			}
 		})
+	}
+}
+
+// BenchmarkLoad loads a million commits: of 1,000 groups, each of 1,000 partitions of 10 topics. An operation is the whole
+// of it.
+func BenchmarkLoad(b *testing.B) {
+	const groups, partitions = 1000, 1000
+	records := make([]coordinator.Record, 0, groups*partitions)
+	now := time.UnixMilli(1_700_000_000_000)
+	for p := range partitions {
+		for g := range groups {
+			tp := topicPartition{fmt.Sprintf("topic-%d", p%10), int32(p / 10)}
+			records = append(records, offsetRecord(now, fmt.Sprintf("group-%04d", g), tp, offset{offset: int64(p), leaderEpoch: 3, committed: now.UnixMilli(), expires: noTime}))
+		}
+	}
+	var before, after runtime.MemStats
+	for b.Loop() {
+		b.StopTimer()
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		s := New(DefaultOptions(nil, nil))
+		b.StartTimer()
+		for i := range records {
+			s.Apply(records[i])
+		}
+		b.StopTimer()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(groups*partitions), "bytes/offset")
+		if s.skipped > 0 || len(s.offsets) != groups {
+			b.Fatalf("%d records passed over, %d groups", s.skipped, len(s.offsets))
+		}
+		b.StartTimer()
 	}
 }

@@ -1,7 +1,6 @@
 package group
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -79,6 +78,9 @@ func (w *world) command(line string) {
 	}
 	switch name {
 	case "options":
+		if a["ids"] == "anew" {
+			w.ids = 0
+		}
 		w.start(readOptions(a))
 	case "load-options": // after the next crash
 		w.o = readOptions(a)
@@ -125,6 +127,12 @@ func readEvent(name string, a args) any {
 			id, to, _ := strings.Cut(f, ":")
 			ga := kmsg.NewSyncGroupRequestGroupAssignment()
 			ga.MemberID, ga.MemberAssignment = id, []byte(to)
+			r.GroupAssignment = append(r.GroupAssignment, ga)
+		}
+		for _, f := range a.list("share") {
+			id, to, _ := strings.Cut(f, ":")
+			ga := kmsg.NewSyncGroupRequestGroupAssignment()
+			ga.MemberID, ga.MemberAssignment = id, assignment(to, a.str("userdata", ""))
 			r.GroupAssignment = append(r.GroupAssignment, ga)
 		}
 		return Sync{Req: r, Version: a.version(4)}
@@ -205,25 +213,59 @@ func readJoin(a args) Join {
 		name, metadata, _ := strings.Cut(f, ":")
 		p := kmsg.NewJoinGroupRequestProtocol()
 		p.Name, p.Metadata = name, []byte(metadata)
-		if topics, ok := a["subscribe"]; ok {
-			p.Metadata = subscription(strings.Split(topics, "+")...)
+		if _, ok := a["subscribe"]; ok {
+			p.Metadata = readSubscribe(a)
 		}
 		r.Protocols = append(r.Protocols, p)
 	}
 	return Join{Req: r, Version: a.version(9), ClientID: a.str("client", "c"), ClientHost: "/127.0.0.1"}
 }
 
-// subscription encodes version 1 of the consumer protocol, whose owned partitions
-// are not read.
+// subscription encodes version 1 of the consumer protocol, with nothing owned.
 func subscription(topics ...string) []byte {
-	b := binary.BigEndian.AppendUint16(nil, 1)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(topics)))
-	for _, t := range topics {
-		b = binary.BigEndian.AppendUint16(b, uint16(len(t)))
-		b = append(b, t...)
+	return readSubscribe(args{"subscribe": strings.Join(topics, "+")})
+}
+
+// readSubscribe encodes a subscription of the consumer protocol: subscribe=a+b owned=a/0+a/1 embedded=3 rack=r.
+func readSubscribe(a args) []byte {
+	m := kmsg.NewConsumerMemberMetadata()
+	m.Version, m.Topics, m.Rack, m.Generation = int16(a.int("embedded", 1)), strings.Split(a["subscribe"], "+"), a.ptr("rack"), int32(a.int("generation", -1))
+	for _, t := range readTopicPartitions(a["owned"]) {
+		o := kmsg.NewConsumerMemberMetadataOwnedPartition()
+		o.Topic, o.Partitions = t.Topic, t.Partitions
+		m.OwnedPartitions = append(m.OwnedPartitions, o)
 	}
-	b = binary.BigEndian.AppendUint32(b, 0xFFFFFFFF) // null user data
-	return binary.BigEndian.AppendUint32(b, 0)       // nothing owned
+	return m.AppendTo(nil)
+}
+
+// readTopicPartitions reads a/0+a/1+b/0.
+func readTopicPartitions(s string) []kmsg.ConsumerMemberAssignmentTopic {
+	var all []kmsg.ConsumerMemberAssignmentTopic
+	for f := range strings.SplitSeq(s, "+") {
+		topic, partition, ok := strings.Cut(f, "/")
+		if !ok {
+			continue
+		}
+		p, err := strconv.Atoi(partition)
+		if err != nil {
+			panic(err)
+		}
+		if len(all) == 0 || all[len(all)-1].Topic != topic {
+			all = append(all, kmsg.ConsumerMemberAssignmentTopic{Topic: topic})
+		}
+		all[len(all)-1].Partitions = append(all[len(all)-1].Partitions, int32(p))
+	}
+	return all
+}
+
+// assignment encodes version 1 of an assignment of the consumer protocol.
+func assignment(s, userData string) []byte {
+	m := kmsg.NewConsumerMemberAssignment()
+	m.Version, m.Topics = 1, readTopicPartitions(s)
+	if userData != "" {
+		m.UserData = []byte(userData)
+	}
+	return m.AppendTo(nil)
 }
 
 func readLeave(a args) Leave {

@@ -130,7 +130,8 @@ func (t *turn) changedClassic(g *consumerGroup, was, now *consumerMember, has []
 	epoch, same := t.updateEpoch(g, was, now, changed)
 	if moves {
 		m = now
-		stale := g.targetEpoch < epoch
+		// (Kafka does not look at the others: who waits for partitions does not hear of them any more.)
+		stale := g.targetEpoch < epoch || g.waits(now)
 		if !stale {
 			if m, no = t.reconcile(g, now, g.targetOf(now), g.targetEpoch, changed, has); no != nil {
 				return nil, false, no
@@ -144,6 +145,16 @@ func (t *turn) changedClassic(g *consumerGroup, was, now *consumerMember, has []
 	}
 	m, no = t.reconcile(g, now, target, targetEpoch, changed, has)
 	return m, true, no
+}
+
+// waits reports whether a member is on its way to its target, the one that has this instance id left out.
+func (g *consumerGroup) waits(but *consumerMember) bool {
+	for _, m := range g.members {
+		if !m.reconciled(g.targetEpoch) && m != g.staticMember(but.instanceID) {
+			return true
+		}
+	}
+	return false
 }
 
 // ownedBefore are the partitions that a member says it has, by topic id.
@@ -234,11 +245,26 @@ func (t *turn) beatAsClassic(g *consumerGroup, r *kmsg.HeartbeatRequest) *kerr.E
 		return err
 	}
 	t.armFor(consumerSessionTimer, g.id, m.id, m.classicSession())
-	if m.epoch < g.targetEpoch || m.state == memberUnrevoked || m.state == memberUnreleased && !g.waitsForRelease(m) {
+	if m.epoch < g.targetEpoch || m.state == memberUnrevoked || m.state == memberUnreleased && !g.waitsForRelease(m) || t.lags(g) {
 		t.armOnce(consumerJoinTimer, g.id, m.id, time.Duration(m.rebalanceMillis)*time.Millisecond)
 		return kerr.RebalanceInProgress
 	}
 	return nil
+}
+
+// lags reports whether a group all of whose members speak the classic protocol needs a new target: then one of them must
+// join to bring it about. (Kafka leaves such a group as it is until somebody joins: it may be stuck for ever.)
+func (t *turn) lags(g *consumerGroup) bool {
+	switch {
+	case g.classicMembers < len(g.members):
+		return false
+	case g.fresh && g.epoch >= g.freshFor:
+	case t.hashTopics(g.topics) != g.hash:
+		return true
+	default:
+		g.fresh, g.freshFor = true, g.epoch
+	}
+	return g.targetEpoch < g.epoch && !t.tooSoon(g)
 }
 
 // leaveAsClassic handles a LeaveGroup request, of a member or of a tool
@@ -353,7 +379,7 @@ func (t *turn) downgrade(g *consumerGroup, gone []*consumerMember, joining *cons
 	for _, m := range g.members {
 		t.stopAll(g.id, m.id)
 	}
-	delete(t.consumers, g.id)
+	// The consumer group goes with its tombstone. Until then the records of this turn find it.
 	t.groups[g.id] = c
 	for _, m := range c.members {
 		t.extend(m)
@@ -412,6 +438,7 @@ func (t *turn) sendBack(c *group, m *member) {
 		t.refuseSync(*m.sync, kerr.RebalanceInProgress)
 		m.sync = nil
 	}
+	t.extend(m) // the group may stay a classic one: whoever asked for the upgrade may be refused yet
 }
 
 // noteUpgraded writes down a group that was a classic one, and starts the sessions of its members.
@@ -451,6 +478,7 @@ func (t *turn) fromClassic(c *group, from *member, protocol *string) (m *consume
 		for i := range a.Topics {
 			if known := t.cluster.Topic(a.Topics[i].Topic); known != nil {
 				ps := slices.DeleteFunc(slices.Clone(a.Topics[i].Partitions), func(p int32) bool { return p < 0 || int(p) >= len(known.Partitions) })
+				ps = append(ps, has[known.ID]...)
 				if slices.Sort(ps); len(ps) > 0 {
 					has[known.ID] = slices.Compact(ps)
 				}

@@ -94,7 +94,7 @@ type consumerMember struct {
 	clientHost      string
 	rebalanceMillis int32    // -1 not told
 	topics          []string // sorted
-	regex           *string
+	regex           *string  // "" like nil: none
 	assignor        *string
 	classic         *classicMetadata // nil: it speaks the consumer protocol
 
@@ -113,7 +113,7 @@ type classicMetadata struct {
 
 // newConsumerMember returns a member that has told nothing yet.
 func newConsumerMember(id string) *consumerMember {
-	return &consumerMember{id: id, rebalanceMillis: -1}
+	return &consumerMember{id: id, rebalanceMillis: -1, regex: new(string)}
 }
 
 // sameMetadata reports whether the members' metadata records are equal.

@@ -210,7 +210,9 @@ func (t *turn) changed(g *consumerGroup, was, now *consumerMember, caller any, h
 	if no != nil {
 		return nil, no
 	}
-	epoch, same := t.updateEpoch(g, was, now, namesChanged || regexes == regexResolved)
+	// A classic group that moves here in its first rebalance has no generation yet. Kafka may leave the epoch at 0 then,
+	// with which a member cannot go on: it means to join.
+	epoch, same := t.updateEpoch(g, was, now, namesChanged || regexes == regexResolved || g.epoch < firstEpoch)
 	target, targetEpoch, no := t.updateTarget(g, epoch, was, now, same)
 	if no != nil {
 		return nil, no
@@ -257,12 +259,12 @@ func (g *consumerGroup) unknown(id string) *refusal {
 	return refuse(kerr.UnknownMemberID, "Member %s is not a member of group %s.", id, g.id)
 }
 
-// checkEpoch checks the epoch of a heartbeat. The one before is as good where the answer with the new one was lost
-// (GroupMetadataManager.throwIfConsumerGroupMemberEpochIsInvalid).
+// checkEpoch checks the epoch of a heartbeat. The one before is as good where the answer with the new one was lost, and
+// a member may join again at any time (GroupMetadataManager.throwIfConsumerGroupMemberEpochIsInvalid).
 func (m *consumerMember) checkEpoch(req *kmsg.ConsumerGroupHeartbeatRequest) *refusal {
 	size := "greater"
 	switch {
-	case req.MemberEpoch == m.epoch, req.MemberEpoch < m.epoch && req.MemberEpoch == m.previousEpoch && m.hasAll(req.Topics):
+	case req.MemberEpoch == joinEpoch, req.MemberEpoch == m.epoch, req.MemberEpoch < m.epoch && req.MemberEpoch == m.previousEpoch && m.hasAll(req.Topics):
 		return nil
 	case req.MemberEpoch < m.epoch:
 		size = "smaller"
@@ -402,19 +404,35 @@ func (t *turn) fence(g *consumerGroup, gone ...*consumerMember) *refusal {
 	return nil
 }
 
-// consumerTimerDue takes a member out that was silent for too long, or did not do its part of a rebalance.
-func (t *turn) consumerTimerDue(due *timer) {
-	g := t.consumers[due.consumer]
-	if g == nil {
-		return
+// consumerTimersDue takes members out that were silent for too long, or did not do their part of a rebalance: those of
+// one group at once.
+func (t *turn) consumerTimersDue(late []*timer) {
+	var groups []*consumerGroup
+	gone := map[*consumerGroup][]*consumerMember{}
+	for _, due := range late {
+		g := t.consumers[due.consumer]
+		if g == nil {
+			continue
+		}
+		m := g.members[due.member]
+		switch {
+		case m == nil, slices.Contains(gone[g], m),
+			due.kind == consumerRebalanceTimer && m.epoch != due.epoch,
+			m.classic == nil && (due.kind == consumerJoinTimer || due.kind == consumerSyncTimer):
+			continue
+		}
+		if gone[g] == nil {
+			groups = append(groups, g)
+		}
+		gone[g] = append(gone[g], m)
 	}
-	m := g.members[due.member]
-	if m == nil || due.kind == consumerRebalanceTimer && m.epoch != due.epoch {
-		return
-	}
-	before := len(t.out.Records)
-	if no := t.fence(g, m); no != nil {
-		t.out.Records = t.out.Records[:before]
-		t.armFor(due.kind, g.id, m.id, time.Second) // Kafka gives up here, and the member stays for ever
+	for _, g := range groups {
+		before := len(t.out.Records)
+		if no := t.fence(g, gone[g]...); no != nil {
+			t.out.Records = t.out.Records[:before]
+			for _, m := range gone[g] { // Kafka gives up here, and they stay for ever
+				t.armFor(consumerSessionTimer, g.id, m.id, time.Second)
+			}
+		}
 	}
 }

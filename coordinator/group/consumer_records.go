@@ -296,6 +296,28 @@ func readRegex(value []byte) (*resolvedRegex, bool) {
 	return x, r.Ok()
 }
 
+// readPartitionMetadata reports whether a value is what Kafka wrote of topics before 4.1: the ids, names, numbers of
+// partitions and the racks of each. None of it matters any more.
+func readPartitionMetadata(value []byte) bool {
+	r, ok := readConsumerValue(value)
+	if !ok {
+		return false
+	}
+	for n := r.CompactArrayLen(); n > 0 && r.Ok(); n-- {
+		r.Uuid()
+		r.CompactString()
+		r.Int32()
+		for n := r.CompactArrayLen(); n > 0 && r.Ok(); n-- {
+			r.Int32()
+			readNames(r)
+			readTagged(r)
+		}
+		readTagged(r)
+	}
+	readTagged(r)
+	return r.Ok()
+}
+
 // The records that a turn writes about a consumer group.
 
 func (t *turn) noteEpoch(group string, epoch int32, hash int64) {
@@ -386,7 +408,9 @@ func (g *consumerGroup) apply(kind int16, part string, value []byte) bool {
 		}
 		return ok
 	case consumerPartitionKey:
-		g.oldMetadata = true
+		ok := readPartitionMetadata(value)
+		g.oldMetadata = g.oldMetadata || ok
+		return ok
 	case consumerTargetKey:
 		epoch, at, ok := readEpoch(value)
 		if ok {

@@ -89,8 +89,7 @@ func (g *consumerGroup) has(m *consumerMember) bool {
 // it is told to. It returns the target of the member, and its epoch
 // (GroupMetadataManager.maybeUpdateTargetAssignment).
 func (t *turn) updateTarget(g *consumerGroup, epoch int32, was, now *consumerMember, same bool) (partitions, int32, *refusal) {
-	wait := t.settings(g.id).AssignmentInterval
-	if g.targetEpoch >= epoch || g.targetAt != 0 && wait > 0 && t.now.UnixMilli() < g.targetAt+wait.Milliseconds() {
+	if g.targetEpoch >= epoch || t.tooSoon(g) {
 		return g.targetOf(now), g.targetEpoch, nil
 	}
 	spec := t.spec(g, now, same)
@@ -110,6 +109,12 @@ func (t *turn) updateTarget(g *consumerGroup, epoch int32, was, now *consumerMem
 	}
 	t.noteTargetEpoch(g.id, epoch, t.now)
 	return target, epoch, nil
+}
+
+// tooSoon reports whether the last target is so young that there may be no other yet.
+func (t *turn) tooSoon(g *consumerGroup) bool {
+	wait := t.settings(g.id).AssignmentInterval
+	return g.targetAt != 0 && wait > 0 && t.now.UnixMilli() < g.targetAt+wait.Milliseconds()
 }
 
 // spec is the group as an assignor sees it, after a member has changed.

@@ -206,7 +206,7 @@ func showConsumerRecord(r coordinator.Record) string {
 func showMember(m *consumerMember) string {
 	words := []string{
 		opt("instance", m.instanceID), opt("rack", m.rackID), m.clientID + m.clientHost, fmt.Sprintf("rebalance=%d", m.rebalanceMillis),
-		"topics=" + strings.Join(m.topics, ","), opt("regex", m.regex), opt("assignor", m.assignor),
+		"topics=" + strings.Join(m.topics, ","), showRegex(m.regex), opt("assignor", m.assignor),
 	}
 	if m.classic != nil {
 		words = append(words, fmt.Sprintf("session=%d", m.classic.sessionMillis))
@@ -215,6 +215,17 @@ func showMember(m *consumerMember) string {
 		}
 	}
 	return show(words...)
+}
+
+// showRegex shows nothing where there is none: then it is empty, and null only in records of others.
+func showRegex(regex *string) string {
+	switch {
+	case regex == nil:
+		return "regex-null"
+	case *regex == "":
+		return ""
+	}
+	return "regex=" + *regex
 }
 
 func showCurrent(m *consumerMember) string {
@@ -255,7 +266,7 @@ func showConsumerGroup(r kmsg.ConsumerGroupDescribeResponseGroup) string {
 	}
 	for _, m := range r.Members {
 		words = append(words, show("["+m.MemberID, opt("instance", m.InstanceID), opt("rack", m.RackID), fmt.Sprintf("epoch=%d", m.MemberEpoch), m.ClientID+m.ClientHost,
-			"topics="+strings.Join(m.SubscribedTopics, ","), opt("regex", m.SubscribedTopicRegex), "has="+named(m.Assignment), "target="+named(m.TargetAssignment),
+			"topics="+strings.Join(m.SubscribedTopics, ","), showRegex(m.SubscribedTopicRegex), "has="+named(m.Assignment), "target="+named(m.TargetAssignment),
 			fmt.Sprintf("type=%d]", m.MemberType)))
 	}
 	return show(words...)
@@ -313,13 +324,36 @@ func (w *world) checkConsumerGroup(g *consumerGroup) error {
 	for regex, x := range g.resolved {
 		again.resolve(regex, x)
 	}
-	if a, b := g.derived(), again.derived(); a != b {
-		return fmt.Errorf("what is derived differs:\n%s\n%s", a, b)
+	if !g.sameDerived(again) {
+		return fmt.Errorf("what is derived differs:\n%s\n%s", g.derived(), again.derived())
+	}
+	for id := range g.target {
+		if g.members[id] == nil {
+			return fmt.Errorf("%s has a target and is no member", id)
+		}
+	}
+	for regex := range g.resolved {
+		if g.regexes[regex] == 0 {
+			return fmt.Errorf("regular expression %s is known and nobody has it", regex)
+		}
+	}
+	// A regular expression that is not matched yet brings another epoch and another hash when it is.
+	if g.fresh && g.epoch >= g.freshFor && len(g.resolved) == len(g.regexes) {
+		t := turn{Shard: w.shard, now: w.now}
+		if hash := t.hashTopics(g.topics); hash != g.hash {
+			return fmt.Errorf("the hash of the topics is %d, the group has %d and looks no more", hash, g.hash)
+		}
 	}
 	if w.shard.groups[g.id] != nil {
 		return errors.New("there is a classic group of the same id")
 	}
 	return nil
+}
+
+func (g *consumerGroup) sameDerived(h *consumerGroup) bool {
+	return maps.Equal(g.static, h.static) && maps.Equal(g.topics, h.topics) && maps.Equal(g.regexes, h.regexes) && maps.Equal(g.assignors, h.assignors) &&
+		g.classicMembers == h.classicMembers && maps.Equal(g.classicProtocols, h.classicProtocols) &&
+		maps.EqualFunc(g.held, h.held, func(a, b map[int32]int32) bool { return maps.Equal(a, b) })
 }
 
 func (g *consumerGroup) derived() string {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -124,7 +125,7 @@ func TestBadRecordsArePassedOver(t *testing.T) {
 	}
 	s := New(DefaultOptions(nil, nil))
 	n := int64(0)
-	for _, r := range good {
+	for _, r := range append(good, consumerRecords()...) {
 		for i := range len(r.Key) {
 			s.Apply(coordinator.Record{Key: r.Key[:i], Value: r.Value})
 			n++
@@ -139,14 +140,40 @@ func TestBadRecordsArePassedOver(t *testing.T) {
 	}
 	s.Apply(coordinator.Record{Key: []byte{0, consumerGroupKey}, Value: []byte{}})
 	n++
-	if s.skipped != n || len(s.groups) != 0 || len(s.offsets) != 0 {
-		t.Errorf("%d of %d bad records passed over, %d groups and %d offsets made of them", s.skipped, n, len(s.groups), len(s.offsets))
+	if s.skipped != n || len(s.groups) != 0 || len(s.offsets) != 0 || len(s.consumers) != 0 {
+		t.Errorf("%d of %d bad records passed over, %d and %d groups and %d offsets made of them", s.skipped, n, len(s.groups), len(s.consumers), len(s.offsets))
 	}
 	s.Apply(coordinator.Record{Key: []byte{0, 99, 1, 2, 3}, Value: []byte{1}}) // a type of the future
 	s.Apply(coordinator.Record{Control: coordinator.Commit, ProducerID: 5})    // of a transaction elsewhere
 	if s.skipped != n {
 		t.Errorf("%d passed over, want %d: these two are fine", s.skipped, n)
 	}
+}
+
+// consumerRecords are one record of each type that a consumer group has, with a member of each protocol.
+func consumerRecords() []coordinator.Record {
+	t := turn{now: time.UnixMilli(1), Shard: New(DefaultOptions(nil, nil))}
+	instance, rack, regex, assignor := "i", "r", "a.*", "uniform"
+	topic := [16]byte{0: 1, 15: 1}
+	m := &consumerMember{
+		id: "a", instanceID: &instance, rackID: &rack, clientID: "c", clientHost: "/127.0.0.1", rebalanceMillis: 5, topics: []string{"t"}, regex: &regex, assignor: &assignor,
+		epoch: 2, previousEpoch: 1, state: memberUnrevoked, assigned: owned{topic: {{0, 2}}}, revoking: owned{topic: {{1, 1}}},
+	}
+	classic := newConsumerMember("b")
+	classic.classic = &classicMetadata{6000, []protocol{{"range", subscription("t")}}}
+	t.noteEpoch("g", 2, 77)
+	t.noteMember("g", m)
+	t.noteMember("g", classic)
+	t.noteTarget("g", "a", partitions{topic: {0, 1}})
+	t.noteTargetEpoch("g", 2, t.now)
+	t.noteCurrent("g", m)
+	t.note(consumerKey(consumerRegexKey, "g", regex), regexValue(&resolvedRegex{topics: []string{"ab"}, version: 3, at: 4}))
+	b := kbin.AppendUuid(kbin.AppendCompactArrayLen(consumerValue(), 1), topic) // as Kafka wrote it before 4.1
+	b = kbin.AppendInt32(kbin.AppendCompactString(b, "t"), 1)
+	b = kbin.AppendInt32(kbin.AppendCompactArrayLen(b, 1), 0)
+	b = kbin.AppendCompactString(kbin.AppendCompactArrayLen(b, 1), rack)
+	t.note(consumerKey(consumerPartitionKey, "g"), append(b, 0, 0, 0))
+	return t.out.Records
 }
 
 // foreignRecord is a record of a group of another type, its key and value in hex digits.

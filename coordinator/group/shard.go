@@ -16,6 +16,7 @@ type Shard struct {
 	named  map[timerKey]*timer // of members of consumer groups
 	timers timers
 	expiry timer
+	turn   *turn // of the event that is being handled: one for all, so that an event does not allocate it
 
 	// Hard, with group.kept.
 	offsets   map[string]map[topicPartition]offset // by group
@@ -51,6 +52,7 @@ type groupPartition struct {
 // New returns an empty shard. Loaded must be called before Handle.
 func New(o Options) *Shard {
 	return &Shard{
+		turn:          &turn{},
 		o:             o,
 		groups:        map[string]*group{},
 		named:         map[timerKey]*timer{},
@@ -121,7 +123,8 @@ func (s *Shard) Deadline() (time.Time, bool) { return s.timers.next() }
 
 // Handle decides about one event; see the event types for the replies.
 func (s *Shard) Handle(now time.Time, e coordinator.Event) coordinator.Result {
-	t := turn{Shard: s, now: now}
+	t := s.turn
+	*t = turn{Shard: s, now: now}
 	switch b := e.Body.(type) {
 	case coordinator.Tick:
 		t.tick()
@@ -169,12 +172,19 @@ func (s *Shard) Handle(now time.Time, e coordinator.Event) coordinator.Result {
 	return t.out
 }
 
-// tick fires the timers that are due, in the order of their deadlines.
+// tick fires the timers that are due, in the order of their deadlines. Those of consumer groups come last, together: the
+// records of one would not be true yet for the next.
 func (t *turn) tick() {
+	var late []*timer
 	for {
 		due := t.timers.pop(t.now)
-		if due == nil {
+		if due == nil && len(late) == 0 {
 			return
+		}
+		if due == nil {
+			t.consumerTimersDue(late)
+			late = nil
+			continue
 		}
 		switch due.kind {
 		case sessionTimer:
@@ -187,7 +197,7 @@ func (t *turn) tick() {
 			t.syncExpired(due.group)
 		case consumerSessionTimer, consumerRebalanceTimer, consumerJoinTimer, consumerSyncTimer:
 			delete(t.named, timerKey{due.kind, due.consumer, due.member})
-			t.consumerTimerDue(due)
+			late = append(late, due)
 		case expiryTimer:
 			t.expireOffsets()
 			t.timers.arm(&t.expiry, t.now.Add(max(t.o.OffsetsRetentionCheckInterval, time.Millisecond)))

@@ -53,6 +53,22 @@ func text(b []byte) string {
 	return short(string(b))
 }
 
+// showAssigned decodes an assignment of the consumer protocol; others are shown as text is.
+func showAssigned(b []byte) string {
+	m := kmsg.NewConsumerMemberAssignment()
+	if len(b) < 10 || b[0] != 0 || m.ReadFrom(b) != nil {
+		return text(b)
+	}
+	words := []string{fmt.Sprintf("v%d", m.Version)}
+	for _, t := range m.Topics {
+		words = append(words, t.Topic+"/"+strings.ReplaceAll(strings.Trim(fmt.Sprint(t.Partitions), "[]"), " ", "+"))
+	}
+	if len(m.UserData) > 0 {
+		words = append(words, "userdata="+string(m.UserData))
+	}
+	return strings.Join(words, ",")
+}
+
 func showRecord(r coordinator.Record) string {
 	if r.Control != coordinator.None {
 		return fmt.Sprintf("marker %s producer=%d epoch=%d coordinator=%d", r.Control, r.ProducerID, r.ProducerEpoch, r.CoordinatorEpoch)
@@ -96,7 +112,7 @@ func showMetadata(m *groupMetadata) string {
 	for _, mm := range m.members {
 		words = append(words, show("["+mm.id, opt("instance", mm.instanceID), mm.clientID+mm.clientHost,
 			fmt.Sprintf("session=%d rebalance=%d", mm.sessionMillis, mm.rebalanceMillis),
-			fmt.Sprintf("%s:%s]", text(mm.subscription), text(mm.assignment))))
+			fmt.Sprintf("%s:%s]", text(mm.subscription), showAssigned(mm.assignment))))
 	}
 	return show(words...)
 }
@@ -123,7 +139,7 @@ func showReply(body any) string {
 	case *kmsg.JoinGroupResponse:
 		return showJoin(r)
 	case *kmsg.SyncGroupResponse:
-		return show("SyncGroup", showError(r.ErrorCode), opt("type", r.ProtocolType), opt("protocol", r.Protocol), "assignment="+text(r.MemberAssignment))
+		return show("SyncGroup", showError(r.ErrorCode), opt("type", r.ProtocolType), opt("protocol", r.Protocol), "assignment="+showAssigned(r.MemberAssignment))
 	case *kmsg.HeartbeatResponse:
 		return show("Heartbeat", showError(r.ErrorCode))
 	case *kmsg.LeaveGroupResponse:
