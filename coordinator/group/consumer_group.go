@@ -94,7 +94,7 @@ type consumerMember struct {
 	clientHost      string
 	rebalanceMillis int32    // -1 not told
 	topics          []string // sorted
-	regex           *string
+	regex           *string  // "" like nil: none
 	assignor        *string
 	classic         *classicMetadata // nil: it speaks the consumer protocol
 
@@ -113,7 +113,7 @@ type classicMetadata struct {
 
 // newConsumerMember returns a member that has told nothing yet.
 func newConsumerMember(id string) *consumerMember {
-	return &consumerMember{id: id, rebalanceMillis: -1}
+	return &consumerMember{id: id, rebalanceMillis: -1, regex: new(string)}
 }
 
 // sameMetadata reports whether the members' metadata records are equal.
@@ -404,11 +404,13 @@ func homogeneous(regexes map[string]int, topics map[string]topicCount, members i
 	return true
 }
 
-// preferred is the assignor that most members prefer, the first by name of several, or def.
-func preferred(counts map[string]int, def string) string {
+// preferred is the assignor that most members prefer, or def. Of several it is one that nobody preferred before, and
+// then uniform before range: the order that Kafka's hash tables have.
+func preferred(counts, before map[string]int, def string) string {
 	best, most := def, 0
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		if n := counts[name]; n > most {
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(counts))) {
+		n := counts[name]
+		if n > most || n == most && before[best] > 0 && before[name] == 0 {
 			best, most = name, n
 		}
 	}

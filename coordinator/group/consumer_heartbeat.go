@@ -61,7 +61,7 @@ func (t *turn) checkHeartbeat(e ConsumerHeartbeat) *refusal {
 		if c.value == nil || c.value == &r.MemberID && !mustName {
 			continue
 		}
-		if strings.TrimSpace(*c.value) == "" {
+		if isBlank(*c.value) {
 			return refuse(kerr.InvalidRequest, "%s can't be empty.", c.name)
 		}
 	}
@@ -84,6 +84,11 @@ func (t *turn) checkHeartbeat(e ConsumerHeartbeat) *refusal {
 		return refuse(kerr.UnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.", *r.ServerAssignor, strings.Join(names, ", "))
 	}
 	return t.checkLengths(e)
+}
+
+// isBlank reports whether nothing is left of a text when Java has trimmed it.
+func isBlank(s string) bool {
+	return strings.TrimFunc(s, func(c rune) bool { return c <= ' ' }) == ""
 }
 
 // checkLengths refuses what keys of records cannot hold, which Kafka fails to write.
@@ -257,12 +262,12 @@ func (g *consumerGroup) unknown(id string) *refusal {
 	return refuse(kerr.UnknownMemberID, "Member %s is not a member of group %s.", id, g.id)
 }
 
-// checkEpoch checks the epoch of a heartbeat. The one before is as good where the answer with the new one was lost
+// checkEpoch checks the epoch of a heartbeat. A member may join again at any time. The one before is as good where the answer with the new one was lost
 // (GroupMetadataManager.throwIfConsumerGroupMemberEpochIsInvalid).
 func (m *consumerMember) checkEpoch(req *kmsg.ConsumerGroupHeartbeatRequest) *refusal {
 	size := "greater"
 	switch {
-	case req.MemberEpoch == m.epoch, req.MemberEpoch < m.epoch && req.MemberEpoch == m.previousEpoch && m.hasAll(req.Topics):
+	case req.MemberEpoch == joinEpoch, req.MemberEpoch == m.epoch, req.MemberEpoch < m.epoch && req.MemberEpoch == m.previousEpoch && m.hasAll(req.Topics):
 		return nil
 	case req.MemberEpoch < m.epoch:
 		size = "smaller"
