@@ -102,7 +102,11 @@ func (p *Player) leads() (bool, error) {
 }
 
 func changesMetadata(verb string) bool {
-	return verb == "CreateTopics" || verb == "DeleteTopics" || verb == "CreatePartitions" || verb == "IncrementalAlterConfigs"
+	switch verb {
+	case "CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "IncrementalAlterConfigs":
+		return true
+	}
+	return false
 }
 
 // run is one script being played.
