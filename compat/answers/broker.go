@@ -8,4 +8,7 @@ var Settings = []string{
 	"group.initial.rebalance.delay.ms=0",
 	"group.max.size=3",
 	"group.min.session.timeout.ms=100",
+	"group.consumer.max.size=4",
+	"group.consumer.min.session.timeout.ms=100",
+	"group.consumer.min.heartbeat.interval.ms=50",
 }

@@ -57,7 +57,7 @@
 //
 // An answer shows all fields that its version has. What differs from run to
 // run is replaced: UUIDs in texts by <uuid-1>, topic ids by <topic-1>, producer
-// and fetch session ids by <producer-1>, <session-1>, numbered in the order in
+// and fetch session ids by <producer-1>, <session-1>, member ids in base64 by <member-1>, numbered in the order in
 // which the script meets them; the port by <port>, the cluster id by
 // <cluster>, the log directory by <dir>, times around now by <now>, <now+60m>. Requests may use these words. Lists
 // without an order in Kafka are sorted (unordered, in differences.go). An

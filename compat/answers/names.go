@@ -31,6 +31,7 @@ const (
 	kindTopic    = "topic"
 	kindProducer = "producer"
 	kindSession  = "session"
+	kindMember   = "member"
 	kindTime     = "time"
 )
 
@@ -121,7 +122,7 @@ func (n *names) topicID(s string) (id [16]byte, err error) {
 }
 
 var (
-	wordPattern  = regexp.MustCompile(`<(?:uuid|topic|producer|session)-[0-9]+>|<cluster>|<dir>`)
+	wordPattern  = regexp.MustCompile(`<(?:uuid|topic|producer|session|member)-[0-9]+>|<cluster>|<dir>`)
 	uuidPattern  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	id64Pattern  = regexp.MustCompile(`[A-Za-z0-9_-]{22}`)
 	timesPattern = regexp.MustCompile(`-?[0-9]{13,19}`)
@@ -139,6 +140,14 @@ func (n *names) showText(s string) string {
 	return strconv.Quote(s)
 }
 
+// showMemberID is a member's id; those that a coordinator of consumer groups makes (KIP-848) are numbered.
+func (n *names) showMemberID(id string) string {
+	if len(id) == 22 && id64Pattern.MatchString(id) {
+		return n.word(kindMember, id)
+	}
+	return n.showText(id)
+}
+
 // plainText replaces the known values in a text.
 func (n *names) plainText(s string) string {
 	s = uuidPattern.ReplaceAllStringFunc(s, func(u string) string { return n.word(kindUUID, u) })
@@ -147,6 +156,9 @@ func (n *names) plainText(s string) string {
 		s = strings.ReplaceAll(s, n.dir, "<dir>")
 	}
 	s = id64Pattern.ReplaceAllStringFunc(s, func(t string) string {
+		if w, ok := n.words[kindMember+t]; ok {
+			return w
+		}
 		b, err := base64.RawURLEncoding.DecodeString(t)
 		if err != nil || n.words[kindTopic+string(b)] == "" {
 			return t

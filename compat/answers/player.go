@@ -48,7 +48,7 @@ func (p *Player) play(s *script) (map[*block]string, error) {
 		if b.answered {
 			got[b] = text
 		}
-		if p.kafka && changesTopics(b.verb) {
+		if p.kafka && changesMetadata(b.verb) {
 			if err := p.settle(); err != nil {
 				return nil, err
 			}
@@ -101,8 +101,12 @@ func (p *Player) leads() (bool, error) {
 	return true, nil
 }
 
-func changesTopics(verb string) bool {
-	return verb == "CreateTopics" || verb == "DeleteTopics" || verb == "CreatePartitions"
+func changesMetadata(verb string) bool {
+	switch verb {
+	case "CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "IncrementalAlterConfigs":
+		return true
+	}
+	return false
 }
 
 // run is one script being played.
@@ -346,38 +350,87 @@ func (p *Player) clean() error {
 
 func (p *Player) cleanGroups() error {
 	list := kmsg.NewPtrListGroupsRequest()
-	list.SetVersion(4)
+	list.SetVersion(5)
 	resp, err := p.request(list)
 	if err != nil {
 		return err
 	}
 	del := kmsg.NewPtrDeleteGroupsRequest()
 	del.SetVersion(2)
-	describe := kmsg.NewPtrDescribeGroupsRequest()
-	describe.SetVersion(5)
+	var classic, consumer []string
 	for _, g := range resp.(*kmsg.ListGroupsResponse).Groups {
 		del.Groups = append(del.Groups, g.Group)
-		describe.Groups = append(describe.Groups, g.Group)
+		if g.GroupType == "consumer" {
+			consumer = append(consumer, g.Group)
+		} else {
+			classic = append(classic, g.Group)
+		}
 	}
 	if len(del.Groups) == 0 {
 		return nil
 	}
-	if resp, err = p.request(describe); err != nil {
+	if err := p.emptyClassic(classic); err != nil {
+		return err
+	}
+	if err := p.emptyConsumer(consumer); err != nil {
+		return err
+	}
+	_, err = p.request(del)
+	return err
+}
+
+// emptyClassic has all members leave their groups.
+func (p *Player) emptyClassic(groups []string) error {
+	describe := kmsg.NewPtrDescribeGroupsRequest()
+	describe.SetVersion(5)
+	describe.Groups = groups
+	resp, err := p.request(describe)
+	if err != nil {
 		return err
 	}
 	for _, g := range resp.(*kmsg.DescribeGroupsResponse).Groups {
-		leave := kmsg.NewPtrLeaveGroupRequest()
-		leave.SetVersion(5)
-		leave.Group = g.Group
+		var members []string
 		for _, m := range g.Members {
-			lm := kmsg.NewLeaveGroupRequestMember()
-			lm.MemberID = m.MemberID
-			leave.Members = append(leave.Members, lm)
+			members = append(members, m.MemberID)
 		}
-		if _, err = p.request(leave); err != nil {
+		if err := p.leave(g.Group, members); err != nil {
 			return err
 		}
 	}
-	_, err = p.request(del)
+	return nil
+}
+
+// emptyConsumer does the same for groups of the consumer protocol (KIP-848).
+func (p *Player) emptyConsumer(groups []string) error {
+	describe := kmsg.NewPtrConsumerGroupDescribeRequest()
+	describe.SetVersion(1)
+	describe.Groups = groups
+	resp, err := p.request(describe)
+	if err != nil {
+		return err
+	}
+	for _, g := range resp.(*kmsg.ConsumerGroupDescribeResponse).Groups {
+		var members []string
+		for _, m := range g.Members {
+			members = append(members, m.MemberID)
+		}
+		if err := p.leave(g.Group, members); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leave has members leave a group, whatever protocol they speak.
+func (p *Player) leave(group string, members []string) error {
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.SetVersion(5)
+	leave.Group = group
+	for _, id := range members {
+		lm := kmsg.NewLeaveGroupRequestMember()
+		lm.MemberID = id
+		leave.Members = append(leave.Members, lm)
+	}
+	_, err := p.request(leave)
 	return err
 }

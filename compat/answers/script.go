@@ -145,7 +145,7 @@ func (b *block) parseAnswers(lines []string) error {
 		break
 	}
 	b.answer = strings.Join(lines, "\n") + "\n"
-	if b.reason != "" && b.answer == b.ours {
+	if b.reason != "" && b.answer == b.ours && b.ours != "\n" {
 		return fmt.Errorf("our answer is Kafka's: a line %s %s has no place here", separator, b.reason)
 	}
 	return nil

@@ -100,6 +100,9 @@ func (s *shower) plain(name, at string, f reflect.Value) string {
 		}
 		return s.plain(name, at, f.Elem())
 	case reflect.String:
+		if name == "MemberID" {
+			return s.names.showMemberID(f.String())
+		}
 		return s.names.showText(f.String())
 	case reflect.Bool:
 		return strconv.FormatBool(f.Bool())
@@ -115,6 +118,9 @@ func (s *shower) plain(name, at string, f reflect.Value) string {
 		var parts []string
 		for i := range f.Len() {
 			parts = append(parts, s.plain(name, at, f.Index(i)))
+		}
+		if unordered[s.api+" "+at] {
+			slices.Sort(parts)
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	case reflect.Float64:

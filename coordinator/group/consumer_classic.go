@@ -34,7 +34,7 @@ func (t *turn) joinConsumerGroup(g *consumerGroup, p parked, e Join) {
 	r, no := t.joinAsClassic(g, e)
 	if no != nil {
 		t.out.Records = t.out.Records[:before]
-		t.refuse(p, e.Req.MemberID, no.err)
+		t.refuse(p, "", no.err)
 		return
 	}
 	r.Version = p.version
@@ -65,7 +65,7 @@ func (t *turn) joinAsClassic(g *consumerGroup, e Join) (*kmsg.JoinGroupResponse,
 	}
 	s, ok := readEmbedded(protocols[0].metadata)
 	if !ok {
-		return nil, refuse(kerr.InconsistentGroupProtocol, "Malformed embedded consumer protocol in subscription deserialization.")
+		return nil, refuse(kerr.UnknownServerError, "Malformed embedded consumer protocol in subscription deserialization.")
 	}
 	now := *was
 	now.topics, now.regex, now.clientID, now.clientHost = sortedNames(s.Topics), new(string), e.ClientID, e.ClientHost

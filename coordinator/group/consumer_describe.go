@@ -26,7 +26,7 @@ func (t *turn) consumerDescribe(e ConsumerDescribe) kmsg.ConsumerGroupDescribeRe
 		return r
 	}
 	r.State, r.Epoch, r.AssignmentEpoch = g.state().String(), g.epoch, g.targetEpoch
-	r.AssignorName = preferred(g.assignors, t.o.Assignors[0].Name())
+	r.AssignorName = preferred(g.assignors, g.assignors, t.o.Assignors[0].Name())
 	for _, id := range g.ids() {
 		r.Members = append(r.Members, t.describeMember(g, g.members[id]))
 	}
@@ -44,9 +44,11 @@ func (t *turn) describeMember(g *consumerGroup, m *consumerMember) kmsg.Consumer
 	r.MemberID, r.InstanceID, r.RackID, r.MemberEpoch = m.id, m.instanceID, m.rackID, m.epoch
 	r.ClientID, r.ClientHost, r.SubscribedTopics, r.SubscribedTopicRegex = m.clientID, m.clientHost, m.topics, m.regex
 	has := partitions{}
-	for topic, ps := range m.assigned {
-		for _, p := range ps {
-			has[topic] = append(has[topic], p.partition)
+	for _, o := range []owned{m.assigned, m.revoking} {
+		for topic, ps := range o {
+			for _, p := range ps {
+				has[topic] = append(has[topic], p.partition)
+			}
 		}
 	}
 	r.Assignment = t.describeAssignment(has)

@@ -404,11 +404,13 @@ func homogeneous(regexes map[string]int, topics map[string]topicCount, members i
 	return true
 }
 
-// preferred is the assignor that most members prefer, the first by name of several, or def.
-func preferred(counts map[string]int, def string) string {
+// preferred is the assignor that most members prefer, or def. Of several it is one that nobody preferred before, and
+// then uniform before range: the order that Kafka's hash tables have.
+func preferred(counts, before map[string]int, def string) string {
 	best, most := def, 0
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		if n := counts[name]; n > most {
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(counts))) {
+		n := counts[name]
+		if n > most || n == most && before[best] > 0 && before[name] == 0 {
 			best, most = name, n
 		}
 	}

@@ -61,7 +61,7 @@ func (t *turn) checkHeartbeat(e ConsumerHeartbeat) *refusal {
 		if c.value == nil || c.value == &r.MemberID && !mustName {
 			continue
 		}
-		if strings.TrimSpace(*c.value) == "" {
+		if isBlank(*c.value) {
 			return refuse(kerr.InvalidRequest, "%s can't be empty.", c.name)
 		}
 	}
@@ -84,6 +84,11 @@ func (t *turn) checkHeartbeat(e ConsumerHeartbeat) *refusal {
 		return refuse(kerr.UnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.", *r.ServerAssignor, strings.Join(names, ", "))
 	}
 	return t.checkLengths(e)
+}
+
+// isBlank reports whether nothing is left of a text when Java has trimmed it.
+func isBlank(s string) bool {
+	return strings.TrimFunc(s, func(c rune) bool { return c <= ' ' }) == ""
 }
 
 // checkLengths refuses what keys of records cannot hold, which Kafka fails to write.

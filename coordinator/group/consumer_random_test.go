@@ -395,7 +395,11 @@ func (r *run) checkConverged(alike bool) {
 		return
 	}
 	// All want the same: in total for the one assignor, by topic for the other, nobody has two more than another.
-	if preferred(g.assignors, "uniform") == "uniform" {
+	uniform, ranges := g.assignors["uniform"], g.assignors["range"]
+	if uniform == ranges && uniform > 0 {
+		return // which of them it was depends on who came first
+	}
+	if uniform >= ranges {
 		r.checkEven(func(topicPart) bool { return true })
 		return
 	}

@@ -392,7 +392,9 @@ func (s *Shard) applyConsumer(r coordinator.Record) bool {
 	}
 	if made {
 		s.consumers[id] = g
-		s.forget(id) // a group that only offsets have made
+		if c := s.groups[id]; c != nil && len(c.members) == 0 {
+			s.forget(id) // a group that only offsets have made; one with members is what this group is on its way to be
+		}
 		delete(s.foreign, id)
 	}
 	return true

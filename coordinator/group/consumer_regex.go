@@ -72,20 +72,47 @@ func (t *turn) updateRegexes(g *consumerGroup, was, now *consumerMember, caller 
 
 // checkRegex checks that a regular expression is one. The syntax is that of RE2, here and in Kafka.
 func checkRegex(pattern string) *refusal {
+	why := ""
 	_, err := compileRegex(pattern)
 	var bad *syntax.Error
-	if errors.As(err, &bad) {
-		return refuse(kerr.InvalidRegularExpression, "SubscribedTopicRegex `%s` is not a valid regular expression: %s.", pattern, bad.Code)
+	switch {
+	case errors.As(err, &bad) && bad.Code == syntax.ErrUnexpectedParen:
+		why = syntax.ErrInternalError.String() // as Kafka's library has it
+	case errors.As(err, &bad):
+		why = bad.Code.String()
+	case err != nil:
+		why = err.Error()
+	default:
+		return nil
 	}
-	return nil
+	return refuse(kerr.InvalidRegularExpression, "SubscribedTopicRegex `%s` is not a valid regular expression: %s.", pattern, why)
 }
 
-// compileRegex makes a regular expression that matches whole names.
+// errSameName is what Kafka's library refuses and Go's takes.
+var errSameName = errors.New("duplicate capture group name")
+
+// compileRegex makes a regular expression that finds the longest of what it matches: where it matches a whole name, that
+// is the whole name.
 func compileRegex(pattern string) (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(pattern); err != nil {
+	re, err := regexp.Compile(pattern)
+	if err != nil {
 		return nil, err
 	}
-	return regexp.Compile(`\A(?:` + pattern + `)\z`)
+	seen := map[string]bool{}
+	for _, name := range re.SubexpNames() {
+		if seen[name] && name != "" {
+			return nil, errSameName
+		}
+		seen[name] = true
+	}
+	re.Longest()
+	return re, nil
+}
+
+// matchesWhole reports whether a regular expression of compileRegex matches a whole name.
+func matchesWhole(re *regexp.Regexp, name string) bool {
+	found := re.FindStringIndex(name)
+	return found != nil && found[0] == 0 && found[1] == len(name)
 }
 
 // MatchRegexes finds the topics whose whole names the regular expressions match. Those that are none match nothing. The
@@ -100,7 +127,7 @@ func MatchRegexes(patterns, topics []string) map[string][]string {
 		}
 		prefix, whole := re.LiteralPrefix()
 		for _, topic := range topics {
-			if strings.HasPrefix(topic, prefix) && (whole && topic == prefix || !whole && re.MatchString(topic)) {
+			if strings.HasPrefix(topic, prefix) && (whole && topic == prefix || !whole && matchesWhole(re, topic)) {
 				matched[pattern] = append(matched[pattern], topic)
 			}
 		}

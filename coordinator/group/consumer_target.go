@@ -180,7 +180,7 @@ func (t *turn) assignor(g *consumerGroup, was, now *consumerMember) assignor.Ass
 	if now.assignor != nil {
 		countName(counts, *now.assignor, 1)
 	}
-	name := preferred(counts, "")
+	name := preferred(counts, g.assignors, "")
 	for _, a := range t.o.Assignors {
 		if a.Name() == name {
 			return a
