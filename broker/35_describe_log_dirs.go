@@ -12,12 +12,13 @@ import (
 	"github.com/rotpeter/rotpeter/protocol"
 )
 
-// describeLogDirs answers DescribeLogDirs (35), versions 1-4: each data directory, the
+// describeLogDirs answers DescribeLogDirs (35), versions 1-5: each data directory, the
 // space of its file system and the size of each partition's log in it. A log that is on
 // its way to another directory is there, too, with IsFuture and the records that it lacks.
 //
 // No topics (null) mean all of them; partitions that do not exist are left out.
-// v3 has an error of its own for the whole answer, v4 total and usable bytes. A
+// v3 has an error of its own for the whole answer, v4 total and usable bytes,
+// v5 whether the directory is cordoned. A
 // directory out of service answers KAFKA_STORAGE_ERROR. ACL: DESCRIBE on the cluster (31).
 func (b *Broker) describeLogDirs(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.DescribeLogDirsRequest)
@@ -64,7 +65,7 @@ func (b *Broker) describeLogDir(r *log.Directory, topics []kmsg.DescribeLogDirsR
 		dir.ErrorCode, dir.TotalBytes, dir.UsableBytes = kerr.KafkaStorageError.Code, -1, -1
 		return dir
 	}
-	dir.Topics = topics
+	dir.Topics, dir.IsCordoned = topics, slices.Contains(b.cordoned(), r.Name())
 	return dir
 }
 

@@ -43,6 +43,9 @@ func (h *harness) dirs(cl *kgo.Client, only string) string {
 			continue
 		}
 		s := d.Dir + ":"
+		if d.IsCordoned {
+			s = d.Dir + " (cordoned):"
+		}
 		for _, t := range d.Topics {
 			for _, p := range t.Partitions {
 				if t.Topic != only {
@@ -390,7 +393,7 @@ func TestAlterReplicaLogDirs(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if got := h.dirs(cl, "b"); got != "one: b-0 b-1 b-2; two:" {
+		if got := h.dirs(cl, "b"); got != "one: b-0 b-1 b-2; two (cordoned):" {
 			t.Errorf("with one cordoned: %s", got)
 		}
 		h.setBroker(cl, "cordoned.log.dirs", "*")

@@ -49,7 +49,7 @@ func (b *Broker) apis() []api {
 		{32, "DescribeConfigs", 1, 4, b.describeConfigs},
 		{33, "AlterConfigs", 0, 2, b.alterConfigs},
 		{34, "AlterReplicaLogDirs", 1, 2, b.alterReplicaLogDirs},
-		{35, "DescribeLogDirs", 1, 4, b.describeLogDirs},
+		{35, "DescribeLogDirs", 1, 5, b.describeLogDirs},
 		{37, "CreatePartitions", 0, 3, b.createPartitions},
 		{42, "DeleteGroups", 0, 2, b.deleteGroups},
 		{44, "IncrementalAlterConfigs", 0, 1, b.incrementalAlterConfigs},
