@@ -1,0 +1,109 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// groupClient is a client that can be a member of groups.
+type groupClient struct {
+	name    string
+	argv    []string // starts a process of members
+	missing string   // why there is none here, empty if there is
+	ways    []groupWay
+}
+
+// groupWay is a protocol of groups that a client speaks, and the assignors that it offers.
+type groupWay struct {
+	protocol  string
+	assignors []string // by Kafka's names; with the consumer protocol the broker's own
+}
+
+func (w groupWay) String() string {
+	if len(w.assignors) == 0 {
+		return w.protocol
+	}
+	return w.protocol + " " + strings.Join(w.assignors, ",")
+}
+
+// groupClients installs and builds the clients that can be members.
+func (b *bench) groupClients(bootstrap string) []groupClient {
+	var (
+		wg                                                sync.WaitGroup
+		members                                           *javaMembers
+		python, node, franz, other                        string
+		javaErr, pythonErr, nodeErr, franzError, otherErr error
+	)
+	wg.Go(func() { members, javaErr = b.cache.javaMembers() })
+	wg.Go(func() { python, pythonErr = b.cache.python() })
+	wg.Go(func() { node, nodeErr = b.cache.node() })
+	wg.Go(func() {
+		franz, franzError = b.cache.franz(b.work)
+		other, otherErr = b.cache.goMembers(b.work)
+	})
+	wg.Wait()
+	missing := func(err error) string {
+		if err != nil {
+			return strings.ReplaceAll(err.Error(), "\n", "; ")
+		}
+		return ""
+	}
+	b.members = members
+	var java []string
+	if javaErr == nil {
+		java = append(members.command("Members", "-Xmx1g").Args, bootstrap, "members")
+	}
+	scripts := filepath.Join(b.source, "clients", "python")
+	classic := func(assignors ...string) groupWay { return groupWay{"classic", assignors} }
+	server := groupWay{protocol: "consumer"}
+	return []groupClient{
+		{"java", java, missing(javaErr), []groupWay{classic("range", "cooperative-sticky"), classic("cooperative-sticky"), classic("sticky"), server}},
+		{"franz-go", []string{franz, bootstrap, "members"}, missing(franzError), []groupWay{classic("cooperative-sticky"), classic("range"), server}},
+		{"confluent-kafka", []string{python, filepath.Join(scripts, "confluent_members.py"), bootstrap, "members"}, missing(pythonErr),
+			[]groupWay{classic("range", "roundrobin"), classic("cooperative-sticky"), server}},
+		{"aiokafka", []string{python, filepath.Join(scripts, "aiokafka_members.py"), bootstrap, "members"}, missing(pythonErr), []groupWay{classic("roundrobin")}},
+		{"kafkajs", []string{"node", filepath.Join(node, "members.js"), bootstrap, "members"}, missing(nodeErr), []groupWay{classic("roundrobin")}},
+		{"sarama", []string{other, bootstrap, "sarama", "members"}, missing(otherErr), []groupWay{classic("range"), classic("cooperative-sticky")}},
+		{"kafka-go", []string{other, bootstrap, "kafka-go", "members"}, missing(otherErr), []groupWay{classic("range")}},
+	}
+}
+
+// goMembers builds the members by other clients in Go, which are a module of their own.
+func (c *cache) goMembers(dir string) (string, error) {
+	bin := filepath.Join(dir, "gomembers")
+	return bin, c.do(filepath.Join(c.source, "clients", "gomembers"), "go", "build", "-o", bin, ".")
+}
+
+// javaMembers is our own code in Java, compiled.
+type javaMembers struct {
+	*javaTools
+	classes string // folder of our classes, by the compiler
+}
+
+// javaMembers compiles our code in Java against the jars of Kafka.
+func (c *cache) javaMembers() (*javaMembers, error) {
+	java, err := c.java()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.command("javac", "openjdk-17-jdk-headless"); err != nil {
+		return nil, err
+	}
+	own := []string{"clients/java/Members.java", "clients/java/Tools.java"}
+	dir, err := c.installed("java-members", append([]string{"java/pom.xml"}, own...), func(dir string) error {
+		args := []string{"-cp", strings.Join(java.jars, ":"), "-d", dir}
+		for _, name := range own {
+			args = append(args, filepath.Join(c.source, name))
+		}
+		return c.do("", "javac", args...)
+	})
+	return &javaMembers{javaTools: java, classes: dir}, err
+}
+
+// command is the JVM for a class of ours. More heap than a tool's may be asked for.
+func (j *javaMembers) command(class string, flags ...string) *exec.Cmd {
+	args := append([]string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xlog:disable", "-Dlog4j2.configurationFile=" + j.log4j}, flags...)
+	return exec.Command("java", append(args, "-cp", j.classes+":"+strings.Join(j.jars, ":"), class)...)
+}
