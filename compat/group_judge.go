@@ -17,10 +17,21 @@ type groupJudge struct {
 	records    int
 	repeats    int // records that came before
 	complaints []string
+
+	restarted bool // the broker was, and some member's session may have ended meanwhile
+	doomed    map[groupTurn]int64 // turns that will end with the loss of the partition, and when
+}
+
+// groupTurn is a time that a member has a partition.
+type groupTurn struct {
+	member    string
+	partition int32
+	since     int64
 }
 
 type judgedPartition struct {
 	owner     string
+	since     int64 // the owner has it
 	next      int64 // what its owner gets next, -1 = unknown
 	end       int64 // behind the highest record that came
 	committed int64
@@ -51,12 +62,17 @@ func (j *groupJudge) see(e groupEvent) {
 	case "assigned":
 		for _, n := range e.Partitions {
 			p := j.partitions[n]
-			if p.owner != "" && p.owner != e.Member {
+			if p.owner != "" && p.owner != e.Member && j.doomed[groupTurn{p.owner, n, p.since}] == 0 {
 				j.complain(e, "assigned partition %d, which %s has", n, p.owner)
 			}
-			p.owner, p.next, p.paused, p.fresh = e.Member, -1, false, 0
+			p.owner, p.since, p.next, p.paused, p.fresh = e.Member, e.At, -1, false, 0
 		}
+	case "restarted":
+		j.restarted = true
 	case "revoked", "lost":
+		if e.Event == "lost" && !j.restarted {
+			j.complain(e, "lost partitions %v", e.Partitions)
+		}
 		for _, n := range e.Partitions {
 			if p := j.partitions[n]; p.owner == e.Member {
 				p.owner = ""
@@ -93,6 +109,10 @@ func (j *groupJudge) record(e groupEvent) {
 		j.complain(e, "partition %d offset %d has the key %q, want %q", e.Partition, e.Offset, e.Key, want)
 	}
 	switch {
+	case p.owner != e.Member && j.zombie(e):
+		j.records++
+		j.repeats++
+		return
 	case p.owner != e.Member:
 		j.complain(e, "got offset %d of partition %d, which %q has", e.Offset, e.Partition, p.owner)
 		return
@@ -115,6 +135,16 @@ func (j *groupJudge) record(e groupEvent) {
 	p.end = max(p.end, p.next)
 }
 
+// zombie says whether a record came to a member that did not know yet that its session had ended.
+func (j *groupJudge) zombie(e groupEvent) bool {
+	for turn, end := range j.doomed {
+		if turn.member == e.Member && turn.partition == e.Partition && turn.since <= e.At && e.At <= end {
+			return true
+		}
+	}
+	return false
+}
+
 // owned are the partitions of a member.
 func (j *groupJudge) owned(member string) []int32 {
 	var out []int32
@@ -126,15 +156,37 @@ func (j *groupJudge) owned(member string) []int32 {
 	return out
 }
 
-// judgeEvents judges all events of a group in the order of the clock.
+// judgeEvents judges all events of a group in the order of the clock. It knows from the start which members will hear
+// that they lost partitions: by then others may have them.
 func judgeEvents(events []groupEvent, partitions int) *groupJudge {
 	events = slices.Clone(events)
 	slices.SortStableFunc(events, func(a, b groupEvent) int { return cmp.Compare(a.At, b.At) })
 	j := newGroupJudge(partitions)
+	j.doomed = doomedTurns(events)
 	for _, e := range events {
 		j.see(e)
 	}
 	return j
+}
+
+// doomedTurns are the turns that end with the member's losing the partition, and when they do.
+func doomedTurns(events []groupEvent) map[groupTurn]int64 {
+	type place struct {
+		member    string
+		partition int32
+	}
+	since, doomed := map[place]int64{}, map[groupTurn]int64{}
+	for _, e := range events {
+		for _, n := range e.Partitions {
+			switch at := (place{e.Member, n}); e.Event {
+			case "assigned":
+				since[at] = e.At
+			case "lost":
+				doomed[groupTurn{e.Member, n, since[at]}] = e.At
+			}
+		}
+	}
+	return doomed
 }
 
 // groupKey is the key of each record in a group's topic: it says where it is.

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -53,7 +57,12 @@ func (b *bench) groupMatrix(ctx context.Context, t *target, ref *reference, clie
 			}
 			return errors.Join(errs...)
 		}, groupCrashes},
-		{"restart", func(context.Context) error { return errors.Join(t.Kill(), t.Start()) }, groupRestarts},
+		{"restart", func(context.Context) error {
+			for _, s := range scenarios {
+				s.see(groupEvent{At: time.Now().UnixMicro(), Event: "restarted"})
+			}
+			return errors.Join(t.Kill(), t.Start())
+		}, groupRestarts},
 		{"all", func(context.Context) error {
 			stop()
 			return <-produced
@@ -83,6 +92,7 @@ func (b *bench) groupPhases(ctx context.Context, suite string, scenarios []*grou
 					broken[i] = true
 					err = errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
 					s.abandon()
+					err = errors.Join(err, s.dump(b.work))
 				}
 				b.report.note(suite, phase.name, s.client+" "+s.title, time.Since(began), "", err)
 			})
@@ -104,6 +114,20 @@ func (s *groupScenario) abandon() {
 		// A process that has ended has no member to leave.
 		_ = p.send(groupCommand{Op: "close", Member: s.full(m)}, s.see)
 	}
+}
+
+// dump writes down all events, to find out what happened.
+func (s *groupScenario) dump(dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	for _, e := range s.events {
+		if err := enc.Encode(e); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, s.name+".events"), out.Bytes(), 0o644)
 }
 
 // groupScenarios are a scenario for each way of each client, with their processes started and their topics created.

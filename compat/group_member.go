@@ -46,6 +46,7 @@ type groupCommand struct {
 //	unable                  the client has no such operation
 //	error                   something else went wrong
 //	killed                  its process was (told by compat)
+//	restarted               the broker was (told by compat, of no member)
 //
 // At is the time on the machine's clock in microseconds, taken so that what
 // follows from an event has a later one.
@@ -53,12 +54,12 @@ type groupEvent struct {
 	At         int64           `json:"at"`
 	Member     string          `json:"member"`
 	Event      string          `json:"event"`
-	Partitions []int32         `json:"partitions"`
+	Partitions []int32         `json:"partitions,omitempty"`
 	Partition  int32           `json:"partition"`
 	Offset     int64           `json:"offset"`
-	Key        string          `json:"key"`
-	Offsets    map[int32]int64 `json:"offsets"`
-	Text       string          `json:"text"`
+	Key        string          `json:"key,omitempty"`
+	Offsets    map[int32]int64 `json:"offsets,omitempty"`
+	Text       string          `json:"text,omitempty"`
 }
 
 // groupProcess is a process with members of groups.

@@ -202,7 +202,7 @@ func (s *groupScenario) groupOffsets(ctx context.Context) (map[int32]int64, erro
 // ctx ends, and then waits for the last answers.
 func produceTicks(ctx context.Context, bootstrap string, scenarios []*groupScenario) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.ClientID("compat"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(5*time.Millisecond), kgo.RequestTimeoutOverhead(5*time.Second))
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(5*time.Millisecond), kgo.RequestTimeoutOverhead(5*time.Second))
 	if err != nil {
 		return err
 	}

@@ -139,7 +139,8 @@ func (m *kafkaGoMember) read(ctx context.Context, r *kafkaGoReader) {
 		for told := false; !told; {
 			m.mu.Lock()
 			resumed = m.resumed
-			if told = !m.paused; told && r.seeks == seeks {
+			// What comes from before a seek is not told.
+			if told = !m.paused; told && (r.seeks == seeks || got.Offset == r.at) {
 				r.at = got.Offset + 1
 				m.out.Record(int32(got.Partition), got.Offset, got.Key)
 			}

@@ -53,8 +53,6 @@ class Member:
             self.out.say(event, partitions=gone)
 
     def on_commit(self, error, partitions):
-        if error is not None and error.code() == ck.KafkaError._NO_OFFSET:
-            return
         offsets = {p.partition: p.offset for p in partitions}
         bad = [p.error for p in partitions if p.error is not None]
         self.out.committed(offsets, error or (bad[0] if bad else None))
@@ -63,12 +61,14 @@ class Member:
         return [ck.TopicPartition(self.topic, p, self.at[p]) for p in sorted(partitions) if p in self.at]
 
     def commit(self, partitions, asynchronous=False):
-        """Commits; the answer is told by on_commit."""
+        """Commits; librdkafka tells on_commit of an asynchronous commit's answer."""
         positions = self.positions(partitions)
         if not positions:
             return
         try:
-            self.consumer.commit(offsets=positions, asynchronous=asynchronous)
+            answer = self.consumer.commit(offsets=positions, asynchronous=asynchronous)
+            if not asynchronous:
+                self.on_commit(None, answer)
         except ck.KafkaException as e:
             self.out.committed({p.partition: p.offset for p in positions}, e)
 
