@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -10,9 +11,18 @@ import (
 // groupClient is a client that can be a member of groups.
 type groupClient struct {
 	name    string
-	argv    []string // starts a process of members
+	argv    []string // starts a process of members, $broker stands for the address of the broker
 	missing string   // why there is none here, empty if there is
 	ways    []groupWay
+}
+
+// start starts a process of members.
+func (c groupClient) start(log io.Writer, bootstrap string) (*groupProcess, error) {
+	var argv []string
+	for _, a := range c.argv {
+		argv = append(argv, strings.ReplaceAll(a, "$broker", bootstrap))
+	}
+	return startMembers(log, exec.Command(argv[0], argv[1:]...))
 }
 
 // groupWay is a protocol of groups that a client speaks, and the assignors that it offers.
@@ -29,7 +39,7 @@ func (w groupWay) String() string {
 }
 
 // groupClients installs and builds the clients that can be members.
-func (b *bench) groupClients(bootstrap string) []groupClient {
+func (b *bench) groupClients() []groupClient {
 	var (
 		wg                                                sync.WaitGroup
 		members                                           *javaMembers
@@ -50,23 +60,23 @@ func (b *bench) groupClients(bootstrap string) []groupClient {
 		}
 		return ""
 	}
-	b.members = members
 	var java []string
 	if javaErr == nil {
-		java = append(members.command("Members", "-Xmx1g").Args, bootstrap, "members")
+		b.members = members
+		java = append(members.command("Members", "-Xmx1g").Args, "$broker", "members")
 	}
 	scripts := filepath.Join(b.source, "clients", "python")
 	classic := func(assignors ...string) groupWay { return groupWay{"classic", assignors} }
 	server := groupWay{protocol: "consumer"}
 	return []groupClient{
 		{"java", java, missing(javaErr), []groupWay{classic("range", "cooperative-sticky"), classic("cooperative-sticky"), classic("sticky"), server}},
-		{"franz-go", []string{franz, bootstrap, "members"}, missing(franzError), []groupWay{classic("cooperative-sticky"), classic("range"), server}},
-		{"confluent-kafka", []string{python, filepath.Join(scripts, "confluent_members.py"), bootstrap, "members"}, missing(pythonErr),
+		{"franz-go", []string{franz, "$broker", "members"}, missing(franzError), []groupWay{classic("cooperative-sticky"), classic("range"), server}},
+		{"confluent-kafka", []string{python, filepath.Join(scripts, "confluent_members.py"), "$broker", "members"}, missing(pythonErr),
 			[]groupWay{classic("range", "roundrobin"), classic("cooperative-sticky"), server}},
-		{"aiokafka", []string{python, filepath.Join(scripts, "aiokafka_members.py"), bootstrap, "members"}, missing(pythonErr), []groupWay{classic("roundrobin")}},
-		{"kafkajs", []string{"node", filepath.Join(node, "members.js"), bootstrap, "members"}, missing(nodeErr), []groupWay{classic("roundrobin")}},
-		{"sarama", []string{other, bootstrap, "sarama", "members"}, missing(otherErr), []groupWay{classic("range"), classic("cooperative-sticky")}},
-		{"kafka-go", []string{other, bootstrap, "kafka-go", "members"}, missing(otherErr), []groupWay{classic("range")}},
+		{"aiokafka", []string{python, filepath.Join(scripts, "aiokafka_members.py"), "$broker", "members"}, missing(pythonErr), []groupWay{classic("roundrobin")}},
+		{"kafkajs", []string{"node", filepath.Join(node, "members.js"), "$broker", "members"}, missing(nodeErr), []groupWay{classic("roundrobin")}},
+		{"sarama", []string{other, "$broker", "sarama", "members"}, missing(otherErr), []groupWay{classic("range"), classic("cooperative-sticky")}},
+		{"kafka-go", []string{other, "$broker", "kafka-go", "members"}, missing(otherErr), []groupWay{classic("range")}},
 	}
 }
 

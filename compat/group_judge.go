@@ -18,7 +18,7 @@ type groupJudge struct {
 	repeats    int // records that came before
 	complaints []string
 
-	restarted bool // the broker was, and some member's session may have ended meanwhile
+	restarted bool                // the broker was, and some member's session may have ended meanwhile
 	doomed    map[groupTurn]int64 // turns that will end with the loss of the partition, and when
 }
 

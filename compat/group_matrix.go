@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -146,8 +145,8 @@ func (b *bench) groupScenarios(ctx context.Context, ref *reference, clients []gr
 			b.report.add(result{suite: "group members", client: "join", check: c.name, outcome: notRun, reason: c.missing})
 			continue
 		}
-		main, err1 := startMembers(b.log, exec.Command(c.argv[0], c.argv[1:]...))
-		crash, err2 := startMembers(b.log, exec.Command(c.argv[0], c.argv[1:]...))
+		main, err1 := c.start(b.log, ref.bootstrap)
+		crash, err2 := c.start(b.log, ref.bootstrap)
 		if err := errors.Join(err1, err2); err != nil {
 			return scenarios, started, err
 		}

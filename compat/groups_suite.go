@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 )
 
 // groupSettings make a member that crashed be missed within seconds with both protocols.
@@ -11,9 +13,31 @@ func groupSettings() []string {
 		"group.consumer.min.heartbeat.interval.ms=500", "group.consumer.heartbeat.interval.ms=1000"}
 }
 
-// groupsChecks is the suite groups.
-func (b *bench) groupsChecks(ctx context.Context) (err error) {
-	t, err := b.newTarget("groups", groupSettings()...)
+// groupsChecks is the suite groups: two brokers side by side, one that is killed under clients, the other for tools.
+func (b *bench) groupsChecks(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var members, tools error
+	// What both need is installed once, before.
+	clients := b.groupClients()
+	wg.Go(func() {
+		members = b.groupBroker(ctx, "groups", groupSettings(), func(t *target, ref *reference) error {
+			return b.groupMatrix(ctx, t, ref, clients)
+		})
+	})
+	wg.Go(func() {
+		if b.members == nil {
+			b.report.add(result{suite: "groups", client: "tools", check: "scripts", outcome: notRun, reason: clients[0].missing})
+			return
+		}
+		tools = b.groupBroker(ctx, "group-tools", nil, func(_ *target, ref *reference) error { return b.groupToolChecks(ctx, ref) })
+	})
+	wg.Wait()
+	return errors.Join(members, tools)
+}
+
+// groupBroker runs f with a broker of its own.
+func (b *bench) groupBroker(ctx context.Context, name string, settings []string, f func(*target, *reference) error) (err error) {
+	t, err := b.newTarget(name, settings...)
 	if err != nil {
 		return err
 	}
@@ -26,6 +50,8 @@ func (b *bench) groupsChecks(ctx context.Context) (err error) {
 		return err
 	}
 	defer ref.close()
-	clients := b.groupClients(t.bootstrap)
-	return b.groupMatrix(ctx, t, ref, clients)
+	if err := f(t, ref); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }

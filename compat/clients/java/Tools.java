@@ -22,20 +22,18 @@ public final class Tools {
     private Tools() {
     }
 
+    private static Integer exited; // the code of the first exit of the tool that runs
+
     private static final class Exited extends RuntimeException {
         private static final long serialVersionUID = 1;
-        final int code;
-
-        Exited(int code) {
-            this.code = code;
-        }
     }
 
     public static void main(String[] args) throws Exception {
         ObjectMapper json = new ObjectMapper();
         PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
         Exit.setExitProcedure((code, message) -> {
-            throw new Exited(code);
+            exited = exited == null ? Integer.valueOf(code) : exited;
+            throw new Exited(); // a tool may catch it and exit again
         });
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = in.readLine(); line != null; line = in.readLine()) {
@@ -57,7 +55,7 @@ public final class Tools {
         PrintStream err = System.err;
         ByteArrayOutputStream printed = new ByteArrayOutputStream();
         ByteArrayOutputStream complained = new ByteArrayOutputStream();
-        int code = 0;
+        exited = null;
         System.setOut(new PrintStream(printed, true, StandardCharsets.UTF_8));
         System.setErr(new PrintStream(complained, true, StandardCharsets.UTF_8));
         try {
@@ -66,12 +64,11 @@ public final class Tools {
             if (!(e.getCause() instanceof Exited)) {
                 throw e;
             }
-            code = ((Exited) e.getCause()).code;
         } finally {
             System.setOut(out);
             System.setErr(err);
         }
         return json.createObjectNode().put("out", printed.toString(StandardCharsets.UTF_8))
-            .put("err", complained.toString(StandardCharsets.UTF_8)).put("code", code);
+            .put("err", complained.toString(StandardCharsets.UTF_8)).put("code", exited == null ? 0 : exited);
     }
 }
