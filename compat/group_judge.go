@@ -18,8 +18,8 @@ type groupJudge struct {
 	repeats    int // records that came before
 	complaints []string
 
-	restarted bool                // the broker was, and some member's session may have ended meanwhile
-	doomed    map[groupTurn]int64 // turns that will end with the loss of the partition, and when
+	mayLose bool                // a member may lose partitions
+	doomed  map[groupTurn]int64 // turns that will end with the loss of the partition, and when
 }
 
 // groupTurn is a time that a member has a partition.
@@ -67,10 +67,10 @@ func (j *groupJudge) see(e groupEvent) {
 			}
 			p.owner, p.since, p.next, p.paused, p.fresh = e.Member, e.At, -1, false, 0
 		}
-	case "restarted":
-		j.restarted = true
+	case "may-lose":
+		j.mayLose = true
 	case "revoked", "lost":
-		if e.Event == "lost" && !j.restarted {
+		if e.Event == "lost" && !j.mayLose {
 			j.complain(e, "lost partitions %v", e.Partitions)
 		}
 		for _, n := range e.Partitions {

@@ -46,7 +46,8 @@ type groupCommand struct {
 //	unable                  the client has no such operation
 //	error                   something else went wrong
 //	killed                  its process was (told by compat)
-//	restarted               the broker was (told by compat, of no member)
+//	may-lose                from now on sessions may end: the broker is killed, or the group
+//	                        changes its protocol (told by compat, of no member)
 //
 // At is the time on the machine's clock in microseconds, taken so that what
 // follows from an event has a later one.

@@ -21,7 +21,7 @@ func (b *bench) groupsChecks(ctx context.Context) error {
 	clients := b.groupClients()
 	wg.Go(func() {
 		members = b.groupBroker(ctx, "groups", groupSettings(), func(t *target, ref *reference) error {
-			return b.groupMatrix(ctx, t, ref, clients)
+			return errors.Join(b.groupMatrix(ctx, t, ref, clients), b.groupMigration(ctx, t, ref, clients))
 		})
 	})
 	wg.Go(func() {
@@ -32,7 +32,10 @@ func (b *bench) groupsChecks(ctx context.Context) error {
 		tools = b.groupBroker(ctx, "group-tools", nil, func(_ *target, ref *reference) error { return b.groupToolChecks(ctx, ref) })
 	})
 	wg.Wait()
-	return errors.Join(members, tools)
+	if err := errors.Join(members, tools); err != nil {
+		return err
+	}
+	return b.groupSpeed(ctx, clients)
 }
 
 // groupBroker runs f with a broker of its own.

@@ -69,7 +69,7 @@ func (r *report) print(strict bool) bool {
 		count[res.outcome]++
 	}
 	for _, suite := range suites {
-		if suite == "clients" || suite == "group members" {
+		if suite == "clients" || strings.HasPrefix(suite, "group ") {
 			r.matrix(suite)
 		} else {
 			r.list(suite)
