@@ -50,6 +50,7 @@ func (b *Broker) apis() []api {
 		{44, "IncrementalAlterConfigs", 0, 1, b.incrementalAlterConfigs},
 		{47, "OffsetDelete", 0, 0, b.offsetDelete},
 		{60, "DescribeCluster", 0, 2, b.describeCluster},
+		{74, "ListConfigResources", 0, 1, b.listConfigResources},
 		{75, "DescribeTopicPartitions", 0, 0, b.describeTopicPartitions},
 	}
 }
