@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -58,15 +59,19 @@ func (b *bench) groupSpeed(ctx context.Context, clients []groupClient) error {
 	for _, protocol := range []string{"classic", "consumer"} {
 		for _, size := range []int{1, 10, 100} {
 			began := time.Now()
-			var took []firstRecords
-			var errs []error
+			took, errs := make([]firstRecords, len(targets)), make([]error, len(targets))
+			var wg sync.WaitGroup
 			for i, t := range targets {
-				f, err := b.firstRecords(ctx, franz, refs[i], protocol, size)
-				took = append(took, f)
-				if err != nil {
-					errs = append(errs, fmt.Errorf("%s: %w", t.name, err))
+				wg.Go(func() {
+					if took[i], errs[i] = b.firstRecords(ctx, franz, refs[i], protocol, size); errs[i] != nil {
+						errs[i] = fmt.Errorf("%s: %w", t.name, errs[i])
+					}
+				})
+				if size == 100 { // not side by side: that takes CPU time
+					wg.Wait()
 				}
 			}
+			wg.Wait()
 			b.report.note("groups", fmt.Sprintf("%s group of %d", protocol, size), "join to first record", time.Since(began), compareFirst(targets, took), errors.Join(errs...))
 		}
 	}
