@@ -78,16 +78,33 @@ func (b *bench) groupSpeed(ctx context.Context, clients []groupClient) error {
 	return nil
 }
 
-// firstRecords is when the first and the last member of a group got their first records.
-type firstRecords struct{ first, last time.Duration }
+// firstRecords is when the members of a group got their first records, in order.
+type firstRecords []time.Duration
 
+// told are the first member, the one in the middle and the last one.
+func (f firstRecords) told() [3]time.Duration {
+	return [3]time.Duration{f[0], f[len(f)/2], f[len(f)-1]}
+}
+
+// compareFirst says how long it took. The times are sums of what members and brokers wait for: heartbeats, the initial
+// delay of a rebalance.
 func compareFirst(targets []*target, took []firstRecords) string {
 	var parts []string
+	var told [][3]time.Duration
 	for i, t := range targets {
-		parts = append(parts, fmt.Sprintf("%s first member %.2fs, last %.2fs", t.name, took[i].first.Seconds(), took[i].last.Seconds()))
+		if len(took[i]) == 0 {
+			return ""
+		}
+		f := took[i].told()
+		told = append(told, f)
+		parts = append(parts, fmt.Sprintf("%s: first %.2fs, middle %.2fs, last %.2fs", t.name, f[0].Seconds(), f[1].Seconds(), f[2].Seconds()))
 	}
-	if len(took) == 2 && took[1].first > 0 {
-		parts = append(parts, fmt.Sprintf("ratio %.2f, %.2f", took[0].first.Seconds()/took[1].first.Seconds(), took[0].last.Seconds()/took[1].last.Seconds()))
+	if len(told) == 2 {
+		var ratios []string
+		for i := range told[0] {
+			ratios = append(ratios, fmt.Sprintf("%.2f", told[0][i].Seconds()/told[1][i].Seconds()))
+		}
+		parts = append(parts, "ratios "+strings.Join(ratios, ", "))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -148,18 +165,13 @@ func (b *bench) firstRecords(ctx context.Context, franz groupClient, ref *refere
 			return f, err
 		}
 	}
-	for got := 0; got < size; {
+	for len(f) < size {
 		select {
 		case <-ctx.Done():
-			return f, fmt.Errorf("%d of %d members got a record within %v", got, size, groupWithin)
+			return nil, fmt.Errorf("%d of %d members got a record within %v", len(f), size, groupWithin)
 		case e := <-events:
-			if e.Event != "record" {
-				continue
-			}
-			got++
-			f.last = time.Since(began)
-			if got == 1 {
-				f.first = f.last
+			if e.Event == "record" {
+				f = append(f, time.Since(began))
 			}
 		}
 	}
