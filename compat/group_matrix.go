@@ -152,7 +152,7 @@ func (b *bench) groupScenarios(ctx context.Context, ref *reference, clients []gr
 		}
 		started = append(started, main)
 		for _, w := range ways {
-			s := newGroupScenario(ref, c.name, w, "group-"+c.name+"-"+strings.NewReplacer(" ", "-", ",", "-").Replace(w.String()))
+			s := newGroupScenario(ref, c.name, w, groupName("group", c, w))
 			s.main, s.crash = main, crash
 			scenarios = append(scenarios, s)
 			if err := ref.create(ctx, s.name, groupPartitions); err != nil {
@@ -163,13 +163,18 @@ func (b *bench) groupScenarios(ctx context.Context, ref *reference, clients []gr
 	return scenarios, started, nil
 }
 
+// groupName is the name of a scenario's topic and group.
+func groupName(prefix string, c groupClient, w groupWay) string {
+	return prefix + "-" + c.name + "-" + strings.NewReplacer(" ", "-", ",", "-").Replace(w.String())
+}
+
 func newGroupScenario(ref *reference, client string, w groupWay, name string) *groupScenario {
-	return &groupScenario{client: client, title: w.String(), protocol: w.protocol, assignors: w.assignors, name: name, ref: ref,
+	return &groupScenario{client: client, title: w.String(), way: w, name: name, ref: ref,
 		live: newGroupJudge(groupPartitions), joined: map[string]*groupProcess{}}
 }
 
 func groupJoins(ctx context.Context, s *groupScenario) error {
-	return errors.Join(s.join(s.main, "a"), s.settled(ctx, "a"), s.hasType(ctx, s.protocol))
+	return errors.Join(s.join(s.main, "a"), s.settled(ctx, "a"), s.hasType(ctx, s.way.protocol))
 }
 
 func groupGrows(ctx context.Context, s *groupScenario) error {

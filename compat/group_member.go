@@ -29,8 +29,10 @@ type groupCommand struct {
 	Topic     string   `json:"topic,omitempty"`
 	Protocol  string   `json:"protocol,omitempty"` // classic or consumer
 	Assignors []string `json:"assignors,omitempty"`
-	SessionMs int      `json:"session,omitempty"` // of the classic protocol
-	Quiet     bool     `json:"quiet,omitempty"`   // tell the first record only
+	Regex     bool     `json:"regex,omitempty"`    // subscribe by a regular expression that the broker knows
+	Instance  string   `json:"instance,omitempty"` // of a static member
+	SessionMs int      `json:"session,omitempty"`  // of the classic protocol
+	Quiet     bool     `json:"quiet,omitempty"`    // tell the first record only
 	Partition int32    `json:"partition"`
 	Offset    int64    `json:"offset"`
 }

@@ -57,8 +57,10 @@ func (b *bench) groupMigration(ctx context.Context, t *target, ref *reference, c
 				s.see(groupEvent{At: time.Now().UnixMicro(), Event: "may-lose"})
 			}
 			return nil
-		}, func(ctx context.Context, s *groupScenario) error { return s.roll(ctx, "consumer", nil, members) }},
-		{"to classic", nil, func(ctx context.Context, s *groupScenario) error { return s.roll(ctx, "classic", s.assignors, members) }},
+		}, func(ctx context.Context, s *groupScenario) error {
+			return s.roll(ctx, groupWay{protocol: "consumer"}, members)
+		}},
+		{"to classic", nil, func(ctx context.Context, s *groupScenario) error { return s.roll(ctx, s.way, members) }},
 		{"all", func(context.Context) error {
 			stop()
 			return <-produced
@@ -67,19 +69,19 @@ func (b *bench) groupMigration(ctx context.Context, t *target, ref *reference, c
 }
 
 // roll has member after member leave and come again with another protocol; the group is of its type then.
-func (s *groupScenario) roll(ctx context.Context, protocol string, assignors, members []string) error {
+func (s *groupScenario) roll(ctx context.Context, w groupWay, members []string) error {
 	for _, m := range members {
 		if err := s.leave(ctx, m); err != nil {
 			return err
 		}
-		if err := s.joinAs(s.main, protocol, assignors, m); err != nil {
+		if err := s.joinAs(s.main, w, m); err != nil {
 			return err
 		}
 		if err := s.settled(ctx, members...); err != nil {
 			return fmt.Errorf("after %s came again: %w", m, err)
 		}
 	}
-	return s.hasType(ctx, protocol)
+	return s.hasType(ctx, w.protocol)
 }
 
 // hasType checks the type that the broker tells of the group: classic or consumer.

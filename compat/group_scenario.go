@@ -26,14 +26,14 @@ const (
 
 // groupScenario is a group, its topic, its members and what happened to them.
 type groupScenario struct {
-	client    string
-	title     string // of the protocol and its assignors
-	protocol  string
-	assignors []string
-	name      string // of topic and group
-	ref       *reference
-	main      *groupProcess // members that stay
-	crash     *groupProcess // members that are killed
+	client string
+	title  string // of the way
+	way    groupWay
+	name   string // of topic and group
+	static bool   // members are
+	ref    *reference
+	main   *groupProcess // members that stay
+	crash  *groupProcess // members that are killed
 
 	mu     sync.Mutex
 	events []groupEvent
@@ -57,13 +57,16 @@ func (s *groupScenario) see(e groupEvent) {
 func (s *groupScenario) full(member string) string { return s.name + "." + member }
 
 func (s *groupScenario) join(p *groupProcess, members ...string) error {
-	return s.joinAs(p, s.protocol, s.assignors, members...)
+	return s.joinAs(p, s.way, members...)
 }
 
-func (s *groupScenario) joinAs(p *groupProcess, protocol string, assignors []string, members ...string) error {
+func (s *groupScenario) joinAs(p *groupProcess, w groupWay, members ...string) error {
 	for _, m := range members {
-		c := groupCommand{Op: "join", Member: s.full(m), Group: s.name, Topic: s.name, Protocol: protocol, Assignors: assignors}
-		if protocol == "classic" {
+		c := groupCommand{Op: "join", Member: s.full(m), Group: s.name, Topic: s.name, Protocol: w.protocol, Assignors: w.assignors, Regex: w.regex}
+		if s.static {
+			c.Instance = s.full(m)
+		}
+		if w.protocol == "classic" {
 			c.SessionMs = int(groupSession.Milliseconds())
 		}
 		s.mu.Lock()

@@ -21,7 +21,15 @@ func (b *bench) groupsChecks(ctx context.Context) error {
 	clients := b.groupClients()
 	wg.Go(func() {
 		members = b.groupBroker(ctx, "groups", groupSettings(), func(t *target, ref *reference) error {
-			return errors.Join(b.groupMatrix(ctx, t, ref, clients), b.groupMigration(ctx, t, ref, clients))
+			if err := b.groupMatrix(ctx, t, ref, clients); err != nil {
+				return err
+			}
+			var wg sync.WaitGroup
+			var migration, static error
+			wg.Go(func() { migration = b.groupMigration(ctx, t, ref, clients) })
+			wg.Go(func() { static = b.groupStatic(ctx, t, ref, clients) })
+			wg.Wait()
+			return errors.Join(migration, static)
 		})
 	})
 	wg.Go(func() {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"maps"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -48,7 +49,11 @@ func balancers(names []string) []kgo.GroupBalancer {
 
 func (d *driver) join(c member.Command, out *member.Out) (member.Member, error) {
 	m := &groupMember{topic: c.Topic, out: out, do: make(chan func()), done: make(chan struct{}), own: map[int32]bool{}, at: map[int32]int64{}}
-	opts := []kgo.Opt{kgo.SeedBrokers(d.bootstrap), kgo.ConsumeTopics(c.Topic), kgo.ConsumerGroup(c.Group), kgo.ClientID(c.Member),
+	topics := kgo.ConsumeTopics(c.Topic)
+	if c.Regex {
+		topics = kgo.ConsumeTopics("^" + regexp.QuoteMeta(c.Topic) + "$")
+	}
+	opts := []kgo.Opt{kgo.SeedBrokers(d.bootstrap), topics, kgo.ConsumerGroup(c.Group), kgo.ClientID(c.Member),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.FetchMaxWait(200 * time.Millisecond), kgo.HeartbeatInterval(time.Second),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.assigned(p[m.topic]) }),
@@ -57,11 +62,22 @@ func (d *driver) join(c member.Command, out *member.Out) (member.Member, error) 
 			m.gone("revoked", p[m.topic])
 		}),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.gone("lost", p[m.topic]) })}
+	if c.Regex {
+		opts = append(opts, kgo.ConsumeRegex())
+	}
+	if c.Instance != "" {
+		opts = append(opts, kgo.InstanceID(c.Instance))
+	}
 	if c.SessionMs > 0 {
 		opts = append(opts, kgo.SessionTimeout(time.Duration(c.SessionMs)*time.Millisecond))
 	}
 	if c.Protocol == "consumer" {
-		opts = append(opts, kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer()))
+		// franz-go asks for the broker's assignor range by its balancer of that name, for uniform by sticky.
+		balancer := kgo.StickyBalancer()
+		if slices.Contains(c.Assignors, "range") {
+			balancer = kgo.RangeBalancer()
+		}
+		opts = append(opts, kgo.ServerSideBalancer(), kgo.Balancers(balancer))
 	} else if len(c.Assignors) > 0 {
 		opts = append(opts, kgo.Balancers(balancers(c.Assignors)...))
 	}

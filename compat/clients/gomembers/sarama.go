@@ -41,6 +41,7 @@ func joinSarama(bootstrap string, c member.Command, out *member.Out) (member.Mem
 	config.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
 	config.Consumer.Return.Errors = true
 	config.Metadata.Retry.Max = 50
+	config.Consumer.Group.InstanceId = c.Instance
 	if c.SessionMs > 0 {
 		config.Consumer.Group.Session.Timeout = time.Duration(c.SessionMs) * time.Millisecond
 	}

@@ -21,6 +21,7 @@ import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
@@ -66,6 +67,7 @@ public final class Members {
         final ConcurrentLinkedQueue<JsonNode> todo = new ConcurrentLinkedQueue<>();
         private final Map<Integer, Long> at = new TreeMap<>(); // next offsets
         private final String topic;
+        private final boolean regex; // subscribe by a regular expression that the broker knows
         private final Properties config = new Properties();
         private KafkaConsumer<String, String> consumer;
 
@@ -82,6 +84,13 @@ public final class Members {
             config.put("enable.auto.commit", "false");
             config.put("fetch.max.wait.ms", "200");
             config.put("reconnect.backoff.max.ms", "500");
+            regex = c.path("regex").asBoolean();
+            if (c.has("instance")) {
+                config.put("group.instance.id", c.get("instance").asText());
+            }
+            if (c.get("protocol").asText().equals("consumer") && c.has("assignors")) {
+                config.put("group.remote.assignor", c.get("assignors").get(0).asText());
+            }
             if (c.get("protocol").asText().equals("classic")) {
                 config.put("heartbeat.interval.ms", "1000");
                 if (c.path("session").asInt() > 0) {
@@ -223,7 +232,11 @@ public final class Members {
         public void run() {
             try (KafkaConsumer<String, String> opened = new KafkaConsumer<>(config)) {
                 consumer = opened;
-                consumer.subscribe(List.of(topic), this);
+                if (regex) {
+                    consumer.subscribe(new SubscriptionPattern("^" + topic.replace(".", "\\.") + "$"), this);
+                } else {
+                    consumer.subscribe(List.of(topic), this);
+                }
                 while (true) {
                     JsonNode c = todo.poll();
                     if (c != null && c.get("op").asText().equals("close")) {

@@ -22,7 +22,9 @@ type Command struct {
 	Group     string   `json:"group"`
 	Topic     string   `json:"topic"`
 	Protocol  string   `json:"protocol"`  // classic or consumer
-	Assignors []string `json:"assignors"` // by Kafka's names, empty = the client's default
+	Assignors []string `json:"assignors"` // by Kafka's names, empty = the default
+	Regex     bool     `json:"regex"`     // subscribe by a regular expression, consumer only
+	Instance  string   `json:"instance"`  // of a static member, empty = none
 	SessionMs int      `json:"session"`   // session timeout, classic only
 	Quiet     bool     `json:"quiet"`     // tell only the first record of the member
 	Partition int32    `json:"partition"`

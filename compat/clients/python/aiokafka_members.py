@@ -26,6 +26,8 @@ class Member(aiokafka.abc.ConsumerRebalanceListener):
         more = {}
         if c.get("session"):
             more["session_timeout_ms"] = c["session"]
+        if c.get("instance"):
+            more["group_instance_id"] = c["instance"]
         if c.get("assignors"):
             more["partition_assignment_strategy"] = [ASSIGNORS[a] for a in c["assignors"]]
         self.consumer = aiokafka.AIOKafkaConsumer(

@@ -3,6 +3,7 @@
     confluent_members.py BOOTSTRAP members
 """
 import queue
+import re
 import sys
 import threading
 
@@ -22,6 +23,11 @@ class Member:
                   "auto.offset.reset": "earliest", "enable.auto.commit": False, "fetch.wait.max.ms": 200,
                   "topic.metadata.refresh.interval.ms": 5000, "reconnect.backoff.max.ms": 500,
                   "group.protocol": c["protocol"], "on_commit": self.on_commit}
+        if c.get("instance"):
+            config["group.instance.id"] = c["instance"]
+        self.subscription = f"^{re.escape(self.topic)}$" if c.get("regex") else self.topic
+        if c["protocol"] == "consumer" and c.get("assignors"):
+            config["group.remote.assignor"] = c["assignors"][0]
         if c["protocol"] == "classic":
             config["heartbeat.interval.ms"] = 1000
             if c.get("session"):
@@ -73,7 +79,7 @@ class Member:
             self.out.committed({p.partition: p.offset for p in positions}, e)
 
     def run(self):
-        self.consumer.subscribe([self.topic], on_assign=self.on_assign, on_revoke=self.on_revoke, on_lost=self.on_lost)
+        self.consumer.subscribe([self.subscription], on_assign=self.on_assign, on_revoke=self.on_revoke, on_lost=self.on_lost)
         while True:
             try:
                 op = self.todo.get_nowait()
