@@ -35,7 +35,7 @@ func (b *bench) groupMigration(ctx context.Context, t *target, ref *reference, c
 		s := newGroupScenario(ref, c.name, way, "group-migration-"+c.name)
 		s.title, s.main = "classic to consumer and back", p
 		scenarios = append(scenarios, s)
-		if err := ref.create(ctx, s.name, groupPartitions); err != nil {
+		if err := s.prepare(ctx); err != nil {
 			return err
 		}
 	}

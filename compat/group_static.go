@@ -26,7 +26,7 @@ func (b *bench) groupStatic(ctx context.Context, t *target, ref *reference, clie
 			s := newGroupScenario(ref, c.name, w, groupName("group-static", c, w))
 			s.static, s.main, s.crash = true, main, other
 			scenarios = append(scenarios, s)
-			if err := ref.create(ctx, s.name, groupPartitions); err != nil {
+			if err := s.prepare(ctx); err != nil {
 				return err
 			}
 		}
