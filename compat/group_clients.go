@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -93,10 +94,20 @@ func (b *bench) groupClients() []groupClient {
 	}
 }
 
-// goMembers builds the members by other clients in Go, which are a module of their own.
+// goMembers builds the members by other clients in Go, which are a module of their own. It builds by a copy of the
+// module's files, which follows when the project takes on newer versions.
 func (c *cache) goMembers(dir string) (string, error) {
-	bin := filepath.Join(dir, "gomembers")
-	return bin, c.do(filepath.Join(c.source, "clients", "gomembers"), "go", "build", "-o", bin, ".")
+	bin, source := filepath.Join(dir, "gomembers"), filepath.Join(c.source, "clients", "gomembers")
+	for _, name := range []string{"go.mod", "go.sum"} {
+		b, err := os.ReadFile(filepath.Join(source, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), b, 0o644)
+		}
+		if err != nil {
+			return bin, err
+		}
+	}
+	return bin, c.do(source, "go", "build", "-mod=mod", "-modfile="+filepath.Join(dir, "go.mod"), "-o", bin, ".")
 }
 
 // javaMembers is our own code in Java, compiled.
