@@ -60,6 +60,7 @@ func (b *Broker) apis() []api {
 		{66, "ListTransactions", 0, 2, b.listTransactions},
 		{68, "ConsumerGroupHeartbeat", 0, 1, b.consumerGroupHeartbeat},
 		{69, "ConsumerGroupDescribe", 0, 1, b.consumerGroupDescribe},
+		{74, "ListConfigResources", 0, 1, b.listConfigResources},
 		{75, "DescribeTopicPartitions", 0, 0, b.describeTopicPartitions},
 	}
 }

@@ -133,7 +133,8 @@ func (c *cache) node() (string, error) {
 	if err := c.command("node", "nodejs", "npm"); err != nil {
 		return "", err
 	}
-	own := []string{"clients/node/package.json", "clients/node/package-lock.json", "clients/node/client.js", "clients/node/codecs.js"}
+	own := []string{"clients/node/package.json", "clients/node/package-lock.json", "clients/node/client.js", "clients/node/members.js",
+		"clients/node/codecs.js"}
 	return c.installed("node", own, func(dir string) error {
 		for _, name := range own {
 			b, err := os.ReadFile(filepath.Join(c.source, name))

@@ -15,6 +15,7 @@
 //	metadata the metadata log goes from kafka-storage to the broker, to Kafka, to the broker that makes snapshots, and back
 //	swap     one data directory served by Apache Kafka and by the broker in turn, clean and killed: each finds all that the other left
 //	dump     kafka-dump-log reads the data directories that the suites before left behind
+//	groups   members of groups by many clients and both protocols, with crashes and restarts, judged by what happens to them; tools for groups
 //	hostile  mutated requests of real clients, and connections that mean no good
 //
 // How a client is driven: clients with a library are asked through a small

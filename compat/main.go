@@ -36,7 +36,8 @@ type bench struct {
 	work    string // temporary folder of this run
 	cache   *cache
 	clients []client
-	java    *javaTools // nil where Java is not to be had
+	java    *javaTools   // nil where Java is not to be had
+	members *javaMembers // nil likewise, and before the suite groups
 	report  *report
 	log     io.Writer // the output of brokers and clients
 	dirs    []string  // data directories left behind by stopped brokers, for kafka-dump-log
@@ -142,6 +143,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"metadata", b.metadataChecks},
 		{"dump", b.dumpChecks},
 		{"check", b.inspectChecks},
+		{"groups", b.groupsChecks},
 		{"hostile", b.hostileChecks},
 	} {
 		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {

@@ -69,7 +69,7 @@ func (r *report) print(strict bool) bool {
 		count[res.outcome]++
 	}
 	for _, suite := range suites {
-		if suite == "clients" {
+		if suite == "clients" || strings.HasPrefix(suite, "group ") {
 			r.matrix(suite)
 		} else {
 			r.list(suite)
@@ -84,7 +84,7 @@ func (r *report) print(strict bool) bool {
 	return count[failed] == 0 && count[passed] > 0 && (!strict || count[notRun] == 0)
 }
 
-// matrix prints checks down and clients across.
+// matrix prints checks down and clients across; across are the phases instead where they are what a scenario goes through.
 func (r *report) matrix(suite string) {
 	var clients, checks []string
 	cells := map[[2]string]outcome{}
@@ -100,7 +100,9 @@ func (r *report) matrix(suite string) {
 		}
 		cells[[2]string{res.check, res.client}] = res.outcome
 	}
-	slices.Sort(clients)
+	if suite == "clients" {
+		slices.Sort(clients)
+	}
 	fmt.Fprintf(r.out, "\n%s\n", suite)
 	w := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "\t%s\n", strings.Join(clients, "\t"))

@@ -39,6 +39,10 @@ const startWithin = time.Minute
 func (t *target) Start() error {
 	cmd, err := t.start(t)
 	if err != nil {
+		if cmd != nil { // it runs, and does not serve
+			err = errors.Join(err, cmd.Process.Kill())
+			cmd.Wait() // says that it was killed
+		}
 		return fmt.Errorf("start %s: %w", t.name, err)
 	}
 	t.cmd = cmd

@@ -113,7 +113,7 @@ var keptItems = map[string]difference{
 // serves tells whether we serve an API as Kafka does.
 func serves(key int64) bool {
 	switch key {
-	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 34, 35, 37, 42, 44, 47, 60, 68, 69, 75:
+	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 34, 35, 37, 42, 44, 47, 60, 68, 69, 74, 75:
 		return true
 	}
 	return false

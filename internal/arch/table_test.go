@@ -63,6 +63,8 @@ var rooms = map[string]room{
 
 	// compat sees the broker from outside, as a client does.
 	"compat": {below: true, imports: []string{"compat"}, libraries: []string{franz, xsys}},
+	// A module of its own: clients whose versions the project does not take on.
+	"compat/clients/gomembers": {imports: []string{"compat/clients/member"}, libraries: []string{"github.com/IBM/sarama", "github.com/segmentio/kafka-go"}},
 }
 
 // shardImports is what a pure shard may import.

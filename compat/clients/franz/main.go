@@ -3,6 +3,7 @@
 //
 //	franz BOOTSTRAP serve
 //	franz BOOTSTRAP feed TOPIC CODEC
+//	franz BOOTSTRAP members
 package main
 
 import (
@@ -19,6 +20,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/rotpeter/rotpeter/compat/clients/member"
 )
 
 // arguments are those of all operations.
@@ -59,7 +62,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: franz BOOTSTRAP serve | feed TOPIC CODEC")
+		return errors.New("usage: franz BOOTSTRAP serve | feed TOPIC CODEC | members")
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(args[0]))
 	if err != nil {
@@ -69,6 +72,9 @@ func run(args []string) error {
 	d := &driver{bootstrap: args[0], admin: kadm.NewClient(cl)}
 	if args[1] == "feed" && len(args) == 4 {
 		return d.feed(args[2], args[3])
+	}
+	if args[1] == "members" {
+		return member.Serve(d.join)
 	}
 	return d.serve()
 }
