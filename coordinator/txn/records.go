@@ -65,6 +65,9 @@ func (t *transaction) record(level int16) coordinator.Record {
 	return coordinator.Record{Key: key(t.id), Value: v.AppendTo(nil), Timestamp: t.updated}
 }
 
+// plain tells that a value has no tagged fields.
+func plain(value []byte) bool { return binary.BigEndian.Uint16(value) == plainValue }
+
 // read decodes a value.
 func read(id string, b []byte) (*transaction, bool) {
 	v := kmsg.NewTxnMetadataValue()
@@ -77,6 +80,9 @@ func read(id string, b []byte) (*transaction, bool) {
 	}
 	if t.state < Empty || t.state > CompleteAbort {
 		return nil, false
+	}
+	if t.state == Empty {
+		v.Topics = nil // Kafka does not read them either
 	}
 	for i := range v.Topics {
 		for _, p := range v.Topics[i].Partitions {
