@@ -155,6 +155,8 @@ func (t *turn) end(e End) Ended {
 	switch {
 	case err != nil:
 		return failed(err)
+	case next == Empty && x.epoch > lastEpoch: // aborted in its place, with the last epoch used up: Kafka would give it away
+		return failed(kerr.ProducerFenced)
 	case next == Empty && e.Version < epochBumpSince: // it has ended that way already
 		return Ended{Producer: Producer{noID, noEpoch}}
 	case next == Empty:
