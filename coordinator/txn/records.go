@@ -94,7 +94,7 @@ func whole(value []byte) bool {
 // read decodes a value.
 func read(id string, b []byte) (*transaction, bool) {
 	v := kmsg.NewTxnMetadataValue()
-	if len(b) < 2 || !plain(b) && !whole(b) {
+	if len(b) < 2 || !plain(b) && (binary.BigEndian.Uint16(b) != flexibleValue || !whole(b)) {
 		return nil, false
 	}
 	if err := v.ReadFrom(b); err != nil || v.Version < plainValue || v.Version > flexibleValue {
