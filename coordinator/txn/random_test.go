@@ -28,7 +28,7 @@ func newInstance(id string) *instance { return &instance{id: id, has: Producer{n
 // TestRandomRuns plays producers that lose answers, come late, are fenced and die against a coordinator that crashes, with
 // logs that take markers as Kafka's do. See sim for what must be true.
 func TestRandomRuns(t *testing.T) {
-	seeds := 400
+	seeds := 250
 	if testing.Short() {
 		seeds = 40
 	}
