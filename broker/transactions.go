@@ -102,7 +102,7 @@ func (x *transactions) writeAll(key partitionKey, m txn.WriteMarkers) {
 			x.b.log.Warn("markers of a transaction cannot be written and are tried again", "transactionalId", m.TransactionalID, "partitions", len(left), "err", err)
 		}
 	}
-	x.post(key, txn.MarkersWritten{TransactionalID: m.TransactionalID, Producer: m.Producer})
+	x.post(key, m.Written())
 }
 
 // marker is what ends a transaction in a partition.

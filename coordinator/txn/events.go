@@ -61,20 +61,30 @@ type Ended struct {
 	NeedsID bool
 }
 
-// WriteMarkers is an errand: write the marker into each of the partitions, however long that takes, and post
-// MarkersWritten. It may come again for markers that are written already; to write one twice does no harm.
+// WriteMarkers is an errand: write the marker into each of the partitions, however long that takes, and post what Written
+// returns. It comes again after a load, for markers that may be written already. Whoever does it must then have given up the
+// one of before: until version 2 a marker that is written again once the next transaction is open would end that.
 type WriteMarkers struct {
 	TransactionalID string
 	Producer
 	Commit     bool
 	Partitions []Partition
 	Version    int16 // transaction version of the client
+	of         *transaction
 }
 
-// MarkersWritten says that the markers of a transaction are in all its partitions that still exist, durable. Nobody waits for it.
+// Written is the event to post when the errand is done.
+func (m WriteMarkers) Written() MarkersWritten {
+	return MarkersWritten{TransactionalID: m.TransactionalID, Producer: m.Producer, of: m.of}
+}
+
+// MarkersWritten says that the markers of a transaction are in all its partitions that still exist, durable. Nobody waits
+// for it. Only WriteMarkers.Written makes one that counts, and only that of the last errand does: until version 2 the
+// transactions of a producer look alike, and one of them must not be complete because the one before it is.
 type MarkersWritten struct {
 	TransactionalID string
 	Producer
+	of *transaction
 }
 
 // Describe asks about one transactional id; the reply is Description.

@@ -92,8 +92,9 @@ func (t *turn) fence(x *transaction) {
 
 // markers asks for the markers of a transaction that is decided.
 func (t *turn) markers(x *transaction) {
+	t.asked[x.id] = x
 	t.out.Errands = append(t.out.Errands, WriteMarkers{
-		TransactionalID: x.id, Producer: Producer{x.producerID, x.epoch}, Commit: x.state == PrepareCommit, Partitions: x.list(), Version: x.version,
+		TransactionalID: x.id, Producer: Producer{x.producerID, x.epoch}, Commit: x.state == PrepareCommit, Partitions: x.list(), Version: x.version, of: x,
 	})
 }
 
@@ -105,7 +106,7 @@ func (t *turn) check(id string, p Producer) (*transaction, *kerr.Error) {
 		return nil, kerr.InvalidRequest
 	case x == nil, x.producerID != p.ID:
 		return nil, kerr.InvalidProducerIDMapping
-	case x.epoch != p.Epoch:
+	case x.epoch != p.Epoch, p.Epoch > lastEpoch:
 		return nil, kerr.ProducerFenced
 	case x.state.preparing():
 		return nil, kerr.ConcurrentTransactions
@@ -143,6 +144,8 @@ func (t *turn) end(e End) Ended {
 		return failed(kerr.InvalidRequest)
 	case x == nil:
 		return failed(kerr.InvalidProducerIDMapping)
+	case e.ID == x.producerID && e.Epoch > lastEpoch:
+		return failed(kerr.ProducerFenced)
 	}
 	decide := t.decideOld
 	if e.Version >= epochBumpSince {
@@ -152,6 +155,8 @@ func (t *turn) end(e End) Ended {
 	switch {
 	case err != nil:
 		return failed(err)
+	case next == Empty && x.epoch > lastEpoch: // aborted in its place, with the last epoch used up: Kafka would give it away
+		return failed(kerr.ProducerFenced)
 	case next == Empty && e.Version < epochBumpSince: // it has ended that way already
 		return Ended{Producer: Producer{noID, noEpoch}}
 	case next == Empty:
@@ -164,7 +169,11 @@ func (t *turn) end(e End) Ended {
 		}
 		nextID = e.NewID
 	}
-	n := x.ending(next, bump, e.Version, nextID, t.millis())
+	version := e.Version
+	if !bump {
+		version = 0 // Kafka writes no other down
+	}
+	n := x.ending(next, bump, version, nextID, t.millis())
 	t.change(n)
 	t.markers(n)
 	if !bump {
@@ -228,7 +237,8 @@ func (t *turn) decideNew(x *transaction, e End) (State, *kerr.Error) {
 // markersWritten completes a transaction. What comes late, of a transaction that is complete, changes nothing.
 func (t *turn) markersWritten(e MarkersWritten) {
 	x := t.all[e.TransactionalID]
-	if x != nil && x.state.preparing() && x.producerID == e.ID && x.epoch == e.Epoch {
+	if x != nil && x.state.preparing() && e.of != nil && t.asked[x.id] == e.of {
+		delete(t.asked, x.id)
 		t.change(x.ended(t.millis()))
 	}
 }

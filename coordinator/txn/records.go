@@ -3,6 +3,7 @@ package txn
 import (
 	"encoding/binary"
 
+	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/rotpeter/rotpeter/coordinator"
@@ -65,9 +66,37 @@ func (t *transaction) record(level int16) coordinator.Record {
 	return coordinator.Record{Key: key(t.id), Value: v.AppendTo(nil), Timestamp: t.updated}
 }
 
+// plain tells that a value has no tagged fields.
+func plain(value []byte) bool { return binary.BigEndian.Uint16(value) == plainValue }
+
+// whole tells that a value with tagged fields has as many as it says. kmsg counts on in vain where the bytes end before.
+func whole(value []byte) bool {
+	r := kbin.Reader{Src: value}
+	tags := func() {
+		for n := r.Uvarint(); n > 0 && r.Ok(); n-- {
+			r.Uvarint()
+			r.Span(int(r.Uvarint()))
+		}
+	}
+	r.Span(2 + 8 + 2 + 4 + 1) // up to the state
+	for n := r.CompactArrayLen(); n > 0 && r.Ok(); n-- {
+		r.CompactString()
+		for m := r.CompactArrayLen(); m > 0 && r.Ok(); m-- {
+			r.Int32()
+		}
+		tags()
+	}
+	r.Span(8 + 8) // the times
+	tags()
+	return r.Ok()
+}
+
 // read decodes a value.
 func read(id string, b []byte) (*transaction, bool) {
 	v := kmsg.NewTxnMetadataValue()
+	if len(b) < 2 || !plain(b) && (binary.BigEndian.Uint16(b) != flexibleValue || !whole(b)) {
+		return nil, false
+	}
 	if err := v.ReadFrom(b); err != nil || v.Version < plainValue || v.Version > flexibleValue {
 		return nil, false
 	}
@@ -77,6 +106,9 @@ func read(id string, b []byte) (*transaction, bool) {
 	}
 	if t.state < Empty || t.state > CompleteAbort {
 		return nil, false
+	}
+	if t.state == Empty {
+		v.Topics = nil // Kafka does not read them either
 	}
 	for i := range v.Topics {
 		for _, p := range v.Topics[i].Partitions {

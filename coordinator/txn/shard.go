@@ -34,14 +34,15 @@ type Shard struct {
 	skipped int64 // records that made no sense
 
 	// Soft.
-	ongoing map[string]bool // ids with a transaction that may time out
-	abortAt time.Time       // zero: nothing to abort
-	dropAt  time.Time       // zero: nothing to expire
+	ongoing map[string]bool         // ids with a transaction that may time out
+	asked   map[string]*transaction // whose markers are being written
+	abortAt time.Time               // zero: nothing to abort
+	dropAt  time.Time               // zero: nothing to expire
 }
 
 // New returns an empty shard. Loaded must be called before Handle.
 func New(o Options) *Shard {
-	return &Shard{o: o, all: map[string]*transaction{}, ongoing: map[string]bool{}}
+	return &Shard{o: o, all: map[string]*transaction{}, ongoing: map[string]bool{}, asked: map[string]*transaction{}}
 }
 
 // turn is the handling of one event.
@@ -120,7 +121,7 @@ func (s *Shard) Apply(r coordinator.Record) {
 		return
 	}
 	if was := s.all[id]; was != nil {
-		x.previousEpoch = was.previousEpoch
+		x.keepSoft(was, plain(r.Value))
 	}
 	s.all[id] = x
 	if delete(s.ongoing, id); x.state == Ongoing {

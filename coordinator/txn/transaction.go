@@ -57,7 +57,8 @@ const (
 	noID    = -1
 	noEpoch = -1
 	noTime  = -1
-	// lastEpoch is the last epoch that a client gets. The one after it ends the transaction of that epoch.
+	// lastEpoch is the last epoch that a client gets. The one after it ends the transaction of that epoch; a client that
+	// comes with it made it up, and Kafka would let it begin a transaction that no marker could end.
 	lastEpoch = math.MaxInt16 - 1
 )
 
@@ -95,6 +96,14 @@ type transaction struct {
 }
 
 func (t *transaction) exhausted() bool { return t.epoch >= lastEpoch }
+
+// keepSoft takes over from what was before, the same in memory, what its record does not say.
+func (t *transaction) keepSoft(was *transaction, plain bool) {
+	t.previousEpoch = was.previousEpoch
+	if plain && was.producerID == t.producerID && was.epoch == t.epoch && was.state == t.state && was.updated == t.updated {
+		t.previousID, t.nextID, t.version = was.previousID, was.nextID, was.version
+	}
+}
 
 // list returns the partitions, in order.
 func (t *transaction) list() []Partition {
@@ -143,7 +152,7 @@ func (t *transaction) with(ps []Partition, version int16, now int64) *transactio
 func (t *transaction) ending(s State, bump bool, version int16, nextID, now int64) *transaction {
 	n := t.next(s, now)
 	if bump {
-		n.epoch, n.previousEpoch = t.epoch+1, t.epoch
+		n.epoch, n.previousEpoch = min(t.epoch, lastEpoch)+1, t.epoch
 	}
 	if t.state != Ongoing {
 		n.started = now // an abort of nothing (KIP-890)

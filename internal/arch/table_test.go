@@ -47,7 +47,7 @@ var rooms = map[string]room{
 	"log/batch":         {pure: true, libraries: []string{compress, lz4}},
 	"coordinator":       {imports: []string{"internal"}},
 	"coordinator/group": {pure: true, imports: shardImports, libraries: []string{kmsg, kerr, kbin, xxh3}},
-	"coordinator/txn":   {pure: true, imports: shardImports, libraries: []string{kmsg, kerr}},
+	"coordinator/txn":   {pure: true, imports: shardImports, libraries: []string{kmsg, kerr, kbin}},
 	"coordinator/share": {pure: true, imports: shardImports, libraries: []string{kmsg, kerr}, later: true},
 	"metadata":          {pure: true, imports: []string{"coordinator", "config", "internal/invariant"}, libraries: []string{kmsg, kerr}},
 	"config":            {pure: true},
