@@ -39,11 +39,12 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 		return protocol.Now(resp)
 	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
+		asked := time.Now()
 		if code := b.joinTransaction(ctx, c, req); code != 0 {
 			refuseAll(known.Topics, code)
 			return resp
 		}
-		reply, err := b.groups.ask(ctx, req.Group, group.TxnCommit{Req: known, Version: c.Version})
+		reply, err := b.groups.ask(ctx, req.Group, group.TxnCommit{Req: known, Version: c.Version, Asked: asked})
 		if err != nil {
 			code := codeOf(err)
 			if code == kerr.CoordinatorLoadInProgress.Code && c.Version < 2 {
@@ -102,11 +103,15 @@ func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequ
 }
 
 // joinTransaction makes sure that the group's partition of __consumer_offsets is in the transaction: newer clients have
-// it added, older ones did that themselves.
+// it added, older ones did that themselves. Once a commit of it is there, nobody is asked any more, whatever the
+// transactional id (GroupCoordinatorService.commitTransactionalOffsets).
 func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kmsg.TxnOffsetCommitRequest) int16 {
 	p, ok := b.offsetsPartition(req.Group)
 	if !ok {
 		return kerr.NotCoordinator.Code
+	}
+	if b.commitsOffsets(p, req.ProducerID, req.ProducerEpoch) {
+		return 0
 	}
 	e := txn.Add{
 		TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch},
@@ -121,6 +126,8 @@ func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kms
 		if e.Verify {
 			return kerr.CoordinatorLoadInProgress.Code // which older clients try again
 		}
+	case kerr.ProducerFenced.Code:
+		return kerr.InvalidProducerEpoch.Code // what TxnOffsetCommit has for it
 	case kerr.NotCoordinator.Code, kerr.CoordinatorNotAvailable.Code:
 		return kerr.CoordinatorLoadInProgress.Code
 	case kerr.TransactionAbortable.Code:
@@ -129,6 +136,20 @@ func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kms
 		}
 	}
 	return code
+}
+
+// commitsOffsets tells whether a producer has a transaction open in a partition of __consumer_offsets.
+func (b *Broker) commitsOffsets(p txn.Partition, id int64, epoch int16) bool {
+	t := b.image().Topic(p.Topic)
+	if t == nil || int(p.Index) >= len(t.Partitions) {
+		return false
+	}
+	l, err := b.parts.get(t, p.Index)
+	if err != nil {
+		return false
+	}
+	_, open := l.TxnGuard(id, epoch)
+	return open
 }
 
 // Bounds of the wait for a transaction that is being ended while the next one of the producer begins: nearly always that

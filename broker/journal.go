@@ -137,20 +137,18 @@ func loadBatch(h *batch.Header, b []byte, from int64, apply func(coordinator.Rec
 }
 
 // Append writes the records in as few batches as they fit into, in one append: all
-// or none. Records of a transaction get a batch of their producer. Records of the
+// or none. Records of a transaction get a batch of their producer, markers one each. Records of the
 // metadata log are never cut apart: a batch is what a crash leaves whole.
 func (j *journal) Append(now time.Time, rs []coordinator.Record) (coordinator.Receipt, error) {
 	l, err := j.open()
 	if err != nil {
 		return nil, err
 	}
-	for i := range rs {
-		if rs[i].Control != coordinator.None {
-			return nil, fmt.Errorf("append to %s-%d: transaction markers are not a coordinator's to write", l.Topic(), l.Partition())
-		}
-	}
 	b := j.encode(now.UnixMilli(), rs)
-	done, err := l.Append(now, b, log.AppendOptions{Origin: j.origin, Durable: j.durable, LeaderEpoch: j.epoch})
+	done, err := l.Append(now, b, log.AppendOptions{
+		Origin: j.origin, Durable: j.durable, LeaderEpoch: j.epoch,
+		Verified: true, // the shard's matter
+	})
 	if err != nil {
 		return nil, fmt.Errorf("append %d records to %s-%d: %w", len(rs), l.Topic(), l.Partition(), err)
 	}
@@ -167,6 +165,14 @@ func (j *journal) encode(now int64, rs []coordinator.Record) []byte {
 	size := 0
 	for i := 0; i < len(rs); i++ {
 		r := &rs[i]
+		if r.Control != coordinator.None {
+			kind := batch.ControlAbort
+			if r.Control == coordinator.Commit {
+				kind = batch.ControlCommit
+			}
+			b = batch.AppendMarker(b, r.ProducerID, r.ProducerEpoch, kind, r.CoordinatorEpoch, now)
+			continue
+		}
 		m := batch.Message{Timestamp: now, Key: r.Key, Value: r.Value}
 		if r.Timestamp != 0 {
 			m.Timestamp = r.Timestamp
@@ -191,6 +197,6 @@ func (j *journal) encode(now int64, rs []coordinator.Record) []byte {
 const recordOverhead = 40
 
 func sameBatch(a, b *coordinator.Record) bool {
-	return a.Transactional == b.Transactional &&
+	return a.Transactional == b.Transactional && b.Control == coordinator.None &&
 		(!a.Transactional || a.ProducerID == b.ProducerID && a.ProducerEpoch == b.ProducerEpoch)
 }

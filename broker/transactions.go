@@ -160,11 +160,18 @@ func (b *Broker) appendMarker(t *metadata.Topic, index int32, m marker) (*log.Co
 
 // endOffsets has the coordinator of groups end the transactional commits of a producer.
 func (b *Broker) endOffsets(t *metadata.Topic, index int32, m marker) error {
+	l, err := b.parts.get(t, index)
+	if err == nil {
+		err = l.CheckMarker(m.ID, m.Epoch, m.coordinatorEpoch, m.version)
+	}
+	if err != nil {
+		return err
+	}
 	s, err := b.groups.shell(t, index)
 	if err != nil {
 		return err
 	}
-	reply, err := s.Do(b.life, group.EndTransaction{ProducerID: m.ID, ProducerEpoch: m.Epoch, CoordinatorEpoch: m.coordinatorEpoch, Commit: m.commit})
+	reply, err := s.Do(b.life, group.EndTransaction{Sent: time.Now(), ProducerID: m.ID, ProducerEpoch: m.Epoch, CoordinatorEpoch: m.coordinatorEpoch, Commit: m.commit})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package log
 import (
 	"cmp"
 	"slices"
+
+	"github.com/rotpeter/rotpeter/log/batch"
 )
 
 // TxnGuard is what a log knew of its transactions before a transaction coordinator was asked about one of them. Until the
@@ -25,6 +27,27 @@ func (l *Log) TxnGuard(producerID int64, epoch int16) (g TxnGuard, open bool) {
 // passed tells that a marker of the producer came after the guard was taken, or that the log was opened again.
 func (g TxnGuard) passed(ps *producers, p *producer) bool {
 	return g.of != nil && (g.of != ps || p.markedAt > g.marks)
+}
+
+// ProducerEpoch returns the epoch of a producer in this log, batch.NoProducerEpoch for one that it does not know.
+func (l *Log) ProducerEpoch(producerID int64) int16 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.producers.byID[producerID]; p != nil {
+		return p.epoch
+	}
+	return batch.NoProducerEpoch
+}
+
+// CheckMarker returns the error with which the log would refuse a marker now, before somebody writes it who may not be refused.
+func (l *Log) CheckMarker(producerID int64, epoch int16, coordinatorEpoch int32, transactionVersion int16) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.producers.byID[producerID]
+	if p == nil {
+		return nil
+	}
+	return p.checkMarker(&batch.Header{ProducerID: producerID, ProducerEpoch: epoch}, &marker{coordinatorEpoch: coordinatorEpoch}, &AppendOptions{TransactionVersion: transactionVersion})
 }
 
 // Producer is what a log knows of an idempotent or transactional producer.

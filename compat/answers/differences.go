@@ -36,6 +36,19 @@ var unordered = map[string]bool{
 	"DeleteRecords Topics.Partitions":        true,
 	"DescribeLogDirs Dirs.Topics":            true,
 	"DescribeLogDirs Dirs.Topics.Partitions": true,
+
+	"AddPartitionsToTxn Topics":                                true,
+	"AddPartitionsToTxn Topics.Partitions":                     true,
+	"AddPartitionsToTxn Transactions":                          true,
+	"AddPartitionsToTxn Transactions.Topics":                   true,
+	"AddPartitionsToTxn Transactions.Topics.Partitions":        true,
+	"DescribeProducers Topics.Partitions.ActiveProducers":      true,
+	"DescribeTransactions TransactionStates.Topics":            true,
+	"DescribeTransactions TransactionStates.Topics.Partitions": true,
+	"ListTransactions TransactionStates":                       true,
+	"WriteTxnMarkers Markers":                                  true,
+	"WriteTxnMarkers Markers.Topics":                           true,
+	"WriteTxnMarkers Markers.Topics.Partitions":                true,
 }
 
 // difference is a field or a list in which the two brokers may differ.
@@ -104,7 +117,7 @@ var keptItems = map[string]difference{
 // serves tells whether we serve an API.
 func serves(key int64) bool {
 	switch key {
-	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 23, 32, 37, 42, 60, 75:
+	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 32, 37, 42, 60, 61, 65, 66, 75:
 		return true
 	}
 	return false
@@ -113,7 +126,7 @@ func serves(key int64) bool {
 // unserved tells whether a feature (KIP-584) is one of those whose APIs we do not serve.
 func unserved(feature string) bool {
 	switch feature {
-	case "group.version", "share.version", "streams.version", "transaction.version":
+	case "group.version", "share.version", "streams.version":
 		return true
 	}
 	return false

@@ -116,6 +116,9 @@ func (s *shower) plain(name, at string, f reflect.Value) string {
 		for i := range f.Len() {
 			parts = append(parts, s.plain(name, at, f.Index(i)))
 		}
+		if unordered[s.api+" "+at] {
+			sort.Strings(parts)
+		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	case reflect.Float64:
 		return strconv.FormatFloat(f.Float(), 'g', -1, 64)

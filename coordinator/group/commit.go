@@ -93,6 +93,9 @@ func (t *turn) txnCommit(e TxnCommit) *kmsg.TxnOffsetCommitResponse {
 	if txn := t.open[e.Req.ProducerID]; txn != nil && e.Req.ProducerEpoch < txn.epoch {
 		err = kerr.InvalidProducerEpoch
 	}
+	if err == nil {
+		err = t.ended.refusal(e.Req.ProducerID, e.Asked, t.now)
+	}
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	resp.Version = e.Version
 	for i := range e.Req.Topics {
@@ -267,6 +270,7 @@ func (t *turn) endTransaction(e EndTransaction) int16 {
 	if txn := t.open[e.ProducerID]; txn != nil && e.ProducerEpoch < txn.epoch {
 		return kerr.InvalidProducerEpoch.Code
 	}
+	t.ended.add(e.ProducerID, e.Sent)
 	control := coordinator.Abort
 	if e.Commit {
 		control = coordinator.Commit

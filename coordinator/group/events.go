@@ -90,12 +90,16 @@ type Commit struct {
 type TxnCommit struct {
 	Req     *kmsg.TxnOffsetCommitRequest
 	Version int16
+	// Asked is when the transaction coordinator was asked. If a marker of the producer came since, nobody would end the
+	// transaction that this began: INVALID_TXN_STATE. The zero value asks for no such check.
+	Asked time.Time
 }
 
 // EndTransaction is a transaction marker for this partition; the reply is a Kafka
 // error code, int16: 0, or INVALID_PRODUCER_EPOCH if the producer has a
-// transaction open at a newer epoch.
+// transaction open at a newer epoch. The caller has held it against what the log knows of the producer.
 type EndTransaction struct {
+	Sent             time.Time // see TxnCommit.Asked
 	ProducerID       int64
 	ProducerEpoch    int16
 	CoordinatorEpoch int32

@@ -33,6 +33,8 @@ type Shard struct {
 	// Derived from open: how many transactions hold an offset of it.
 	unstable      map[groupPartition]int
 	unstableGroup map[string]int
+
+	ended endings
 }
 
 // transaction is what one producer has committed and not ended.
@@ -90,6 +92,7 @@ func (t *turn) recordGroup(g *group) { t.record(groupRecord(t.now, g.id, g.snaps
 // setting has changed, rebalances. It implements coordinator.LoadedShard.
 func (s *Shard) Loaded(now time.Time) coordinator.Result {
 	t := turn{Shard: s, now: now}
+	s.ended.loaded = now
 	for _, id := range slices.Sorted(maps.Keys(s.groups)) {
 		g := s.groups[id]
 		g.restore()
