@@ -74,6 +74,7 @@ var onPurpose = map[string]string{
 	"unreadable records": "records that do not decompress or have impossible lengths, and codecs that do not exist, are an exception in Kafka and so UNKNOWN_SERVER_ERROR; we say what is wrong, which clients do not retry either",
 	"nothing asked":      "neither name nor id is a null pointer in Kafka; we answer INVALID_REQUEST, as other versions do",
 	"null list":          "the decoder of kmsg takes a null list for an empty one where Kafka closes the connection; both create nothing",
+	"late marker":        "a marker of transaction version 2 needs a new epoch (KIP-1228), or a late one ends the next transaction; Kafka holds to that in all topics but __consumer_offsets",
 }
 
 // incompleteBatch is a line of Kafka's answers that ours never have: Kafka fills a
