@@ -19,10 +19,11 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 	req := c.Req.(*kmsg.TxnOffsetCommitRequest)
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	resp.Version = c.Version
+	results := &txnCommitResults{resp, map[string]int{}}
 	refuseAll := func(topics []kmsg.TxnOffsetCommitRequestTopic, code int16) {
 		for _, t := range topics {
 			for _, p := range t.Partitions {
-				addTxnCommit(resp, t.Topic, p.Partition, code)
+				results.add(t.Topic, p.Partition, code)
 			}
 		}
 	}
@@ -34,7 +35,7 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 		refuseAll(req.Topics, kerr.GroupAuthorizationFailed.Code)
 		return protocol.Now(resp)
 	}
-	known := b.knownTxnCommits(c, req, resp)
+	known := b.knownTxnCommits(c, req, results)
 	if len(known.Topics) == 0 {
 		return protocol.Now(resp)
 	}
@@ -55,30 +56,33 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 		}
 		for _, t := range reply.(*kmsg.TxnOffsetCommitResponse).Topics {
 			for _, p := range t.Partitions {
-				addTxnCommit(resp, t.Topic, p.Partition, p.ErrorCode)
+				results.add(t.Topic, p.Partition, p.ErrorCode)
 			}
 		}
 		return resp
 	})
 }
 
-func addTxnCommit(resp *kmsg.TxnOffsetCommitResponse, topic string, partition int32, code int16) {
-	i := 0
-	for i < len(resp.Topics) && resp.Topics[i].Topic != topic {
-		i++
-	}
-	if i == len(resp.Topics) {
+// txnCommitResults gather what is answered about partitions, by topic.
+type txnCommitResults struct {
+	resp   *kmsg.TxnOffsetCommitResponse
+	topics map[string]int
+}
+
+func (r *txnCommitResults) add(topic string, partition int32, code int16) {
+	i, ok := r.topics[topic]
+	if !ok {
+		i = len(r.resp.Topics)
+		r.topics[topic] = i
 		t := kmsg.NewTxnOffsetCommitResponseTopic()
 		t.Topic = topic
-		resp.Topics = append(resp.Topics, t)
+		r.resp.Topics = append(r.resp.Topics, t)
 	}
-	p := kmsg.NewTxnOffsetCommitResponseTopicPartition()
-	p.Partition, p.ErrorCode = partition, code
-	resp.Topics[i].Partitions = append(resp.Topics[i].Partitions, p)
+	r.resp.Topics[i].Partitions = append(r.resp.Topics[i].Partitions, kmsg.TxnOffsetCommitResponseTopicPartition{Partition: partition, ErrorCode: code})
 }
 
 // knownTxnCommits keeps the partitions that exist and may be read, and refuses the others.
-func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequest, resp *kmsg.TxnOffsetCommitResponse) *kmsg.TxnOffsetCommitRequest {
+func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequest, results *txnCommitResults) *kmsg.TxnOffsetCommitRequest {
 	known, im := *req, b.image()
 	known.Topics = nil
 	for _, t := range req.Topics {
@@ -88,9 +92,9 @@ func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequ
 		for _, p := range t.Partitions {
 			switch {
 			case !may:
-				addTxnCommit(resp, t.Topic, p.Partition, kerr.TopicAuthorizationFailed.Code)
+				results.add(t.Topic, p.Partition, kerr.TopicAuthorizationFailed.Code)
 			case topic == nil || p.Partition < 0 || int(p.Partition) >= len(topic.Partitions):
-				addTxnCommit(resp, t.Topic, p.Partition, kerr.UnknownTopicOrPartition.Code)
+				results.add(t.Topic, p.Partition, kerr.UnknownTopicOrPartition.Code)
 			default:
 				kept.Partitions = append(kept.Partitions, p)
 			}
