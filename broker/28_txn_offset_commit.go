@@ -114,8 +114,8 @@ func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kms
 	if !ok {
 		return kerr.NotCoordinator.Code
 	}
-	if b.commitsOffsets(p, req.ProducerID, req.ProducerEpoch) {
-		return 0
+	if open, err := b.commitsOffsets(p, req.ProducerID, req.ProducerEpoch); open || err != nil {
+		return codeOf(err)
 	}
 	e := txn.Add{
 		TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch},
@@ -143,17 +143,17 @@ func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kms
 }
 
 // commitsOffsets tells whether a producer has a transaction open in a partition of __consumer_offsets.
-func (b *Broker) commitsOffsets(p txn.Partition, id int64, epoch int16) bool {
+func (b *Broker) commitsOffsets(p txn.Partition, id int64, epoch int16) (open bool, err error) {
 	t := b.image().Topic(p.Topic)
-	if t == nil || int(p.Index) >= len(t.Partitions) {
-		return false
+	if !hasPartition(t, p.Index) {
+		return false, nil
 	}
 	l, err := b.parts.get(t, p.Index)
 	if err != nil {
-		return false
+		return false, nil // the group's coordinator says what is wrong
 	}
-	_, open := l.TxnGuard(id, epoch)
-	return open
+	_, open, err = l.TxnGuard(id, epoch)
+	return open, err
 }
 
 // Bounds of the wait for a transaction that is being ended while the next one of the producer begins: nearly always that

@@ -64,7 +64,7 @@ func (p *produceState) askTransactions(ctx context.Context, im *metadata.Image) 
 				continue
 			}
 			var open bool
-			if x.guard, open = l.TxnGuard(is.ID, is.Epoch); !open {
+			if x.guard, open, x.err = l.TxnGuard(is.ID, is.Epoch); !open && x.err == nil {
 				first = append(first, question{batchAt{ti, pi}, txn.Partition{Topic: t.Name, Index: in.Index}})
 			}
 			if p.transactional == nil {

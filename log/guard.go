@@ -2,6 +2,7 @@ package log
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/rotpeter/rotpeter/log/batch"
@@ -16,27 +17,25 @@ type TxnGuard struct {
 }
 
 // TxnGuard takes a guard for a batch of a producer, for AppendOptions.Guard. open tells that the producer's transaction is
-// open in this log at that epoch: then nobody needs to be asked.
-func (l *Log) TxnGuard(producerID int64, epoch int16) (g TxnGuard, open bool) {
+// open in this log at that epoch: then nobody needs to be asked. An epoch that the log has seen the end of is
+// ErrInvalidProducerEpoch: nobody needs to be asked about that either (UnifiedLog.maybeStartTransactionVerification).
+func (l *Log) TxnGuard(producerID int64, epoch int16) (g TxnGuard, open bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.producers.byID[producerID]
-	return TxnGuard{l.producers, l.producers.marks}, p != nil && p.txnFirst >= 0 && p.epoch == epoch
+	if p != nil && epoch < p.epoch {
+		return TxnGuard{}, false, staleEpoch(producerID, epoch, p.epoch)
+	}
+	return TxnGuard{l.producers, l.producers.marks}, p != nil && p.txnFirst >= 0 && p.epoch == epoch, nil
+}
+
+func staleEpoch(producerID int64, epoch, last int16) error {
+	return fmt.Errorf("%w: epoch of producer %d is %d, which is smaller than the last seen epoch %d", ErrInvalidProducerEpoch, producerID, epoch, last)
 }
 
 // passed tells that a marker of the producer came after the guard was taken, or that the log was opened again.
 func (g TxnGuard) passed(ps *producers, p *producer) bool {
 	return g.of != nil && (g.of != ps || p.markedAt > g.marks)
-}
-
-// ProducerEpoch returns the epoch of a producer in this log, batch.NoProducerEpoch for one that it does not know.
-func (l *Log) ProducerEpoch(producerID int64) int16 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p := l.producers.byID[producerID]; p != nil {
-		return p.epoch
-	}
-	return batch.NoProducerEpoch
 }
 
 // CheckMarker returns the error with which the log would refuse a marker now, before somebody writes it who may not be refused.
