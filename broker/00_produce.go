@@ -262,6 +262,9 @@ func (p *produceState) check(t *metadata.Topic, in *protocol.ProducePartition) e
 // refuse fills in the answer of a partition that took nothing.
 func (p *produceState) refuse(out *protocol.ProduceResponsePartition, err error) {
 	out.ErrorCode, out.BaseOffset, out.LogAppendTimeMillis = codeOf(err), -1, -1
+	if told := (toldError{}); errors.As(err, &told) {
+		out.ErrorMessage = &told.sentence
+	}
 	var records *log.RecordErrors
 	if errors.As(err, &records) {
 		out.ErrorMessage = ptr(records.Error())

@@ -23,32 +23,34 @@ func (b *Broker) addPartitionsToTxn(_ context.Context, c *protocol.Call) protoco
 	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
 		if c.Version < 4 {
-			e := txn.Add{TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, Version: versionOld}
-			for _, t := range req.Topics {
-				for _, p := range t.Partitions {
-					e.Partitions = append(e.Partitions, txn.Partition{Topic: t.Topic, Index: p})
-				}
-			}
-			for i, code := range b.addTransaction(ctx, c, e) {
-				addResult(&resp.Topics, e.Partitions[i], oldFenced(code, c.Version, 2))
-			}
+			b.addTransaction(ctx, c, &additions{
+				Add:    txn.Add{TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, Version: versionOld},
+				topics: req.Topics, results: &resp.Topics,
+			})
 			return resp
 		}
 		for i := range req.Transactions {
 			from := &req.Transactions[i]
-			e := txn.Add{
-				TransactionalID: from.TransactionalID, Producer: txn.Producer{ID: from.ProducerID, Epoch: from.ProducerEpoch},
-				Version: versionNew, Verify: from.VerifyOnly,
-			}
 			to := kmsg.NewAddPartitionsToTxnResponseTransaction()
 			to.TransactionalID = from.TransactionalID
-			for _, t := range from.Topics {
-				for _, p := range t.Partitions {
-					e.Partitions = append(e.Partitions, txn.Partition{Topic: t.Topic, Index: p})
-				}
+			a := additions{
+				Add: txn.Add{
+					TransactionalID: from.TransactionalID, Producer: txn.Producer{ID: from.ProducerID, Epoch: from.ProducerEpoch},
+					Version: versionNew, Verify: from.VerifyOnly,
+				},
+				results: &[]kmsg.AddPartitionsToTxnResponseTopic{},
 			}
-			for i, code := range b.addTransaction(ctx, c, e) {
-				addTransactionResult(&to.Topics, e.Partitions[i], code)
+			for _, t := range from.Topics {
+				a.topics = append(a.topics, kmsg.AddPartitionsToTxnRequestTopic(t))
+			}
+			b.addTransaction(ctx, c, &a)
+			for _, t := range *a.results {
+				rt := kmsg.NewAddPartitionsToTxnResponseTransactionTopic()
+				rt.Topic = t.Topic
+				for _, p := range t.Partitions {
+					rt.Partitions = append(rt.Partitions, kmsg.AddPartitionsToTxnResponseTransactionTopicPartition(p))
+				}
+				to.Topics = append(to.Topics, rt)
 			}
 			resp.Transactions = append(resp.Transactions, to)
 		}
@@ -56,17 +58,30 @@ func (b *Broker) addPartitionsToTxn(_ context.Context, c *protocol.Call) protoco
 	})
 }
 
+// additions are the partitions of one transaction in a request, with what is answered about them.
+type additions struct {
+	txn.Add
+	topics  []kmsg.AddPartitionsToTxnRequestTopic
+	results *[]kmsg.AddPartitionsToTxnResponseTopic
+}
+
 // addTransaction adds partitions to a transaction if all of them exist and may be written to, else none.
-func (b *Broker) addTransaction(ctx context.Context, c *protocol.Call, e txn.Add) []int16 {
-	codes := make([]int16, len(e.Partitions))
-	if c.Version < 4 && !b.mayTransaction(c, OpWrite, e.TransactionalID) {
-		for i := range codes {
-			codes[i] = kerr.TransactionalIDAuthorizationFailed.Code
-		}
-		return codes
+func (b *Broker) addTransaction(ctx context.Context, c *protocol.Call, a *additions) {
+	if c.Version < 4 && !b.mayTransaction(c, OpWrite, a.TransactionalID) {
+		a.all(kerr.TransactionalIDAuthorizationFailed.Code)
+		return
 	}
-	refused := false
-	for i, p := range e.Partitions {
+	seen := map[txn.Partition]bool{}
+	for _, t := range a.topics {
+		for _, p := range t.Partitions {
+			if at := (txn.Partition{Topic: t.Topic, Index: p}); !seen[at] {
+				seen[at] = true
+				a.Partitions = append(a.Partitions, at)
+			}
+		}
+	}
+	codes, refused := make([]int16, len(a.Partitions)), false
+	for i, p := range a.Partitions {
 		t := b.image().Topic(p.Topic)
 		codes[i] = kerr.OperationNotAttempted.Code
 		switch {
@@ -77,31 +92,44 @@ func (b *Broker) addTransaction(ctx context.Context, c *protocol.Call, e txn.Add
 		}
 	}
 	if refused {
-		return codes
+		a.each(codes)
+		return
 	}
-	return b.addPartitions(ctx, e)
+	reply, err := b.txns.ask(ctx, a.TransactionalID, a.Add)
+	if err != nil {
+		a.all(codeOf(err))
+		return
+	}
+	if added := reply.(txn.Added); added.Code == 0 && a.Verify {
+		a.each(added.Codes)
+	} else {
+		a.all(oldFenced(added.Code, c.Version, 2))
+	}
 }
 
-func addResult(topics *[]kmsg.AddPartitionsToTxnResponseTopic, p txn.Partition, code int16) {
-	if n := len(*topics); n == 0 || (*topics)[n-1].Topic != p.Topic {
-		t := kmsg.NewAddPartitionsToTxnResponseTopic()
-		t.Topic = p.Topic
-		*topics = append(*topics, t)
+// all answers with the topics and partitions as they were asked for.
+func (a *additions) all(code int16) {
+	for _, t := range a.topics {
+		rt := kmsg.NewAddPartitionsToTxnResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rt.Partitions = append(rt.Partitions, kmsg.AddPartitionsToTxnResponseTopicPartition{Partition: p, ErrorCode: code})
+		}
+		*a.results = append(*a.results, rt)
 	}
-	t := &(*topics)[len(*topics)-1]
-	rp := kmsg.NewAddPartitionsToTxnResponseTopicPartition()
-	rp.Partition, rp.ErrorCode = p.Index, code
-	t.Partitions = append(t.Partitions, rp)
 }
 
-func addTransactionResult(topics *[]kmsg.AddPartitionsToTxnResponseTransactionTopic, p txn.Partition, code int16) {
-	if n := len(*topics); n == 0 || (*topics)[n-1].Topic != p.Topic {
-		t := kmsg.NewAddPartitionsToTxnResponseTransactionTopic()
-		t.Topic = p.Topic
-		*topics = append(*topics, t)
+// each answers with a code for each of the partitions, once.
+func (a *additions) each(codes []int16) {
+	index := map[string]int{}
+	for i, p := range a.Partitions {
+		at, ok := index[p.Topic]
+		if !ok {
+			rt := kmsg.NewAddPartitionsToTxnResponseTopic()
+			rt.Topic, at = p.Topic, len(*a.results)
+			*a.results, index[p.Topic] = append(*a.results, rt), at
+		}
+		rt := &(*a.results)[at]
+		rt.Partitions = append(rt.Partitions, kmsg.AddPartitionsToTxnResponseTopicPartition{Partition: p.Index, ErrorCode: codes[i]})
 	}
-	t := &(*topics)[len(*topics)-1]
-	rp := kmsg.NewAddPartitionsToTxnResponseTransactionTopicPartition()
-	rp.Partition, rp.ErrorCode = p.Index, code
-	t.Partitions = append(t.Partitions, rp)
 }

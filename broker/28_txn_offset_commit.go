@@ -19,10 +19,11 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 	req := c.Req.(*kmsg.TxnOffsetCommitRequest)
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	resp.Version = c.Version
+	results := &txnCommitResults{resp, map[string]int{}}
 	refuseAll := func(topics []kmsg.TxnOffsetCommitRequestTopic, code int16) {
 		for _, t := range topics {
 			for _, p := range t.Partitions {
-				addTxnCommit(resp, t.Topic, p.Partition, code)
+				results.add(t.Topic, p.Partition, code)
 			}
 		}
 	}
@@ -34,7 +35,7 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 		refuseAll(req.Topics, kerr.GroupAuthorizationFailed.Code)
 		return protocol.Now(resp)
 	}
-	known := b.knownTxnCommits(c, req, resp)
+	known := b.knownTxnCommits(c, req, results)
 	if len(known.Topics) == 0 {
 		return protocol.Now(resp)
 	}
@@ -51,7 +52,7 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 		}
 		for _, t := range reply.(*kmsg.TxnOffsetCommitResponse).Topics {
 			for _, p := range t.Partitions {
-				addTxnCommit(resp, t.Topic, p.Partition, p.ErrorCode)
+				results.add(t.Topic, p.Partition, p.ErrorCode)
 			}
 		}
 		return resp
@@ -66,23 +67,26 @@ func loadingCode(code, version int16) int16 {
 	return code
 }
 
-func addTxnCommit(resp *kmsg.TxnOffsetCommitResponse, topic string, partition int32, code int16) {
-	i := 0
-	for i < len(resp.Topics) && resp.Topics[i].Topic != topic {
-		i++
-	}
-	if i == len(resp.Topics) {
+// txnCommitResults gather what is answered about partitions, by topic.
+type txnCommitResults struct {
+	resp   *kmsg.TxnOffsetCommitResponse
+	topics map[string]int
+}
+
+func (r *txnCommitResults) add(topic string, partition int32, code int16) {
+	i, ok := r.topics[topic]
+	if !ok {
+		i = len(r.resp.Topics)
+		r.topics[topic] = i
 		t := kmsg.NewTxnOffsetCommitResponseTopic()
 		t.Topic = topic
-		resp.Topics = append(resp.Topics, t)
+		r.resp.Topics = append(r.resp.Topics, t)
 	}
-	p := kmsg.NewTxnOffsetCommitResponseTopicPartition()
-	p.Partition, p.ErrorCode = partition, code
-	resp.Topics[i].Partitions = append(resp.Topics[i].Partitions, p)
+	r.resp.Topics[i].Partitions = append(r.resp.Topics[i].Partitions, kmsg.TxnOffsetCommitResponseTopicPartition{Partition: partition, ErrorCode: code})
 }
 
 // knownTxnCommits keeps the partitions that exist and may be read, and refuses the others.
-func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequest, resp *kmsg.TxnOffsetCommitResponse) *kmsg.TxnOffsetCommitRequest {
+func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequest, results *txnCommitResults) *kmsg.TxnOffsetCommitRequest {
 	known, im := *req, b.image()
 	known.Topics = nil
 	for _, t := range req.Topics {
@@ -92,9 +96,9 @@ func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequ
 		for _, p := range t.Partitions {
 			switch {
 			case !may:
-				addTxnCommit(resp, t.Topic, p.Partition, kerr.TopicAuthorizationFailed.Code)
+				results.add(t.Topic, p.Partition, kerr.TopicAuthorizationFailed.Code)
 			case topic == nil || p.Partition < 0 || int(p.Partition) >= len(topic.Partitions):
-				addTxnCommit(resp, t.Topic, p.Partition, kerr.UnknownTopicOrPartition.Code)
+				results.add(t.Topic, p.Partition, kerr.UnknownTopicOrPartition.Code)
 			default:
 				kept.Partitions = append(kept.Partitions, p)
 			}
@@ -107,11 +111,12 @@ func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequ
 }
 
 // joinTransaction makes sure that the group's partition of __consumer_offsets is in the transaction: newer clients have
-// it added, older ones did that themselves. Where it is already, nobody is asked.
+// it added, older ones did that themselves. Once a commit of it is there, nobody is asked any more, whatever the
+// transactional id (GroupCoordinatorService.commitTransactionalOffsets).
 func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kmsg.TxnOffsetCommitRequest) (group.TxnGuard, int16) {
 	var guard group.TxnGuard
 	take := func() error {
-		reply, err := b.groups.ask(ctx, req.Group, group.GuardTxn{ProducerID: req.ProducerID, ProducerEpoch: req.ProducerEpoch})
+		reply, err := b.groups.ask(ctx, req.Group, group.GuardTxn{})
 		if err == nil {
 			guard = reply.(group.TxnGuard)
 		}
@@ -120,10 +125,10 @@ func (b *Broker) joinTransaction(ctx context.Context, c *protocol.Call, req *kms
 	if err := take(); err != nil {
 		return guard, loadingCode(codeOf(err), c.Version)
 	}
-	if guard.Open {
-		return guard, 0
-	}
 	p, _ := b.offsetsPartition(req.Group)
+	if open, err := b.commitsOffsets(p, req.ProducerID, req.ProducerEpoch); open || err != nil {
+		return guard, codeOf(err)
+	}
 	e := txn.Add{
 		TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch},
 		Partitions: []txn.Partition{p}, Version: versionNew, Verify: c.Version < 5,
@@ -142,6 +147,8 @@ func joinCode(code, version int16) int16 {
 		if version < 5 {
 			return kerr.CoordinatorLoadInProgress.Code // which older clients try again
 		}
+	case kerr.ProducerFenced.Code:
+		return kerr.InvalidProducerEpoch.Code // what TxnOffsetCommit has for it
 	case kerr.NotCoordinator.Code, kerr.CoordinatorNotAvailable.Code:
 		return kerr.CoordinatorLoadInProgress.Code
 	case kerr.TransactionAbortable.Code:
@@ -150,6 +157,20 @@ func joinCode(code, version int16) int16 {
 		}
 	}
 	return code
+}
+
+// commitsOffsets tells whether a producer has a transaction open in a partition of __consumer_offsets.
+func (b *Broker) commitsOffsets(p txn.Partition, id int64, epoch int16) (open bool, err error) {
+	t := b.image().Topic(p.Topic)
+	if !hasPartition(t, p.Index) {
+		return false, nil
+	}
+	l, err := b.parts.get(t, p.Index)
+	if err != nil {
+		return false, nil // the group's coordinator says what is wrong
+	}
+	_, open, err = l.TxnGuard(id, epoch)
+	return open, err
 }
 
 // Bounds of the wait for a transaction that is being ended while the next one of the producer begins: nearly always that

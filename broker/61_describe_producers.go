@@ -25,14 +25,16 @@ func (b *Broker) describeProducers(_ context.Context, c *protocol.Call) protocol
 			for _, index := range t.Partitions {
 				rp := kmsg.NewDescribeProducersResponseTopicPartition()
 				rp.Partition = index
-				refuse := func(err *kerr.Error) { rp.ErrorCode, rp.ErrorMessage = err.Code, &err.Description }
-				switch {
-				case metadata.InvalidTopicName(t.Topic) != "":
-					refuse(kerr.InvalidTopicException)
+				refuse := func(err *kerr.Error, why string) { rp.ErrorCode, rp.ErrorMessage = err.Code, &why }
+				switch why := metadata.InvalidTopicName(t.Topic); {
+				case why != "":
+					refuse(kerr.InvalidTopicException, why)
 				case !b.mayTopic(c, OpRead, t.Topic):
-					refuse(kerr.TopicAuthorizationFailed)
-				case topic == nil || index < 0 || int(index) >= len(topic.Partitions):
-					refuse(kerr.UnknownTopicOrPartition)
+					refuse(kerr.TopicAuthorizationFailed, kerr.TopicAuthorizationFailed.Description)
+				case topic == nil:
+					refuse(kerr.UnknownTopicOrPartition, kerr.UnknownTopicOrPartition.Description)
+				case !hasPartition(topic, index):
+					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 				default:
 					b.activeProducers(topic, index, &rp)
 				}

@@ -65,11 +65,23 @@ func errorTable() []errorRow {
 	}
 }
 
-// messageOf is Kafka's sentence about a batch that cannot be read, nil for all
+// toldError is an error of Kafka with a sentence of its own for the client.
+type toldError struct {
+	code     *kerr.Error
+	sentence string
+}
+
+func (e toldError) Error() string { return e.code.Message + ": " + e.sentence }
+func (e toldError) Unwrap() error { return e.code }
+
+// messageOf is Kafka's sentence about a batch that cannot be read or verified, nil for all
 // other errors: their codes say it.
 func messageOf(err error) *string {
 	if e := (*batch.UnreadableError)(nil); errors.As(err, &e) {
 		return &e.Sentence
+	}
+	if e := (toldError{}); errors.As(err, &e) {
+		return &e.sentence
 	}
 	return nil
 }

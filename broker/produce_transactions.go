@@ -51,12 +51,12 @@ func (p *produceState) askTransactions(ctx context.Context, im *metadata.Image) 
 		for pi := range p.req.Topics[ti].Partitions {
 			in := &p.req.Topics[ti].Partitions[pi]
 			h, err := batch.Parse(in.Records)
-			if err != nil || !h.Transactional() || refusal != nil || int(in.Index) >= len(t.Partitions) || in.Index < 0 {
+			if err != nil || !h.Transactional() || h.ProducerID < 0 || refusal != nil || int(in.Index) >= len(t.Partitions) || in.Index < 0 {
 				continue // refused later, or none of this
 			}
 			is := txn.Producer{ID: h.ProducerID, Epoch: h.ProducerEpoch}
 			if who != nil && *who != is {
-				return kerr.InvalidProducerIDMapping
+				return toldError{kerr.InvalidProducerIDMapping, "Transactional records contained more than one producer ID"}
 			}
 			who = &is
 			x := transactional{version: version}
@@ -65,7 +65,7 @@ func (p *produceState) askTransactions(ctx context.Context, im *metadata.Image) 
 				continue
 			}
 			var open bool
-			if x.guard, open = l.TxnGuard(is.ID, is.Epoch); !open {
+			if x.guard, open, x.err = l.TxnGuard(is.ID, is.Epoch); !open && x.err == nil {
 				first = append(first, question{batchAt{ti, pi}, txn.Partition{Topic: t.Name, Index: in.Index}, l})
 			}
 			if p.transactional == nil {
@@ -91,7 +91,7 @@ func (p *produceState) ask(ctx context.Context, who txn.Producer, version int16,
 		codes = p.b.addWithPatience(ctx, e, func() error {
 			for _, a := range first {
 				x := p.transactional[a.at]
-				x.guard, _ = a.log.TxnGuard(who.ID, who.Epoch)
+				x.guard, _, _ = a.log.TxnGuard(who.ID, who.Epoch) // the append tells what is wrong by then
 				p.transactional[a.at] = x
 			}
 			return nil
@@ -109,16 +109,19 @@ func (p *produceState) ask(ctx context.Context, who txn.Producer, version int16,
 // verificationError is a coordinator's code as producers understand it: what passes has older ones try again
 // (ReplicaManager.handleProduceAppend, AddPartitionsToTxnManager).
 func (p *produceState) verificationError(code int16) error {
+	again := func(code *kerr.Error) error {
+		return toldError{kerr.NotEnoughReplicas, "Unable to verify the partition has been added to the transaction. Underlying error: " + code.Message}
+	}
 	switch code {
 	case kerr.CoordinatorLoadInProgress.Code, kerr.CoordinatorNotAvailable.Code, kerr.NotCoordinator.Code, kerr.RequestTimedOut.Code:
-		return kerr.NotEnoughReplicas
+		return again(kerr.TypedErrorForCode(code))
 	case kerr.ConcurrentTransactions.Code:
 		if p.call.Version < implicitSince {
-			return kerr.NotEnoughReplicas
+			return again(kerr.ConcurrentTransactions)
 		}
 	case kerr.TransactionAbortable.Code:
 		if p.call.Version < abortableSince {
-			return kerr.InvalidTxnState
+			return toldError{kerr.InvalidTxnState, "Partition was not added to the transaction"}
 		}
 	case kerr.ProducerFenced.Code:
 		return kerr.InvalidProducerEpoch // what Produce has for it

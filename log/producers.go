@@ -134,7 +134,7 @@ func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions, passed bo
 		}
 	}
 	if h.ProducerEpoch < p.epoch {
-		return nil, fmt.Errorf("%w: epoch of producer %d is %d, which is smaller than the last seen epoch %d", ErrInvalidProducerEpoch, h.ProducerID, h.ProducerEpoch, p.epoch)
+		return nil, staleEpoch(h.ProducerID, h.ProducerEpoch, p.epoch)
 	}
 	ongoing := p.txnFirst >= 0 && p.epoch == h.ProducerEpoch
 	if h.Transactional() && !ongoing && (!o.Verified || passed) {

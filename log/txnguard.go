@@ -2,6 +2,7 @@ package log
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/rotpeter/rotpeter/log/batch"
@@ -16,12 +17,20 @@ type TxnGuard struct {
 }
 
 // TxnGuard takes a guard for a batch of a producer, for AppendOptions.Guard. open tells that the producer's transaction is
-// open in this log at that epoch: then nobody needs to be asked.
-func (l *Log) TxnGuard(producerID int64, epoch int16) (g TxnGuard, open bool) {
+// open in this log at that epoch: then nobody needs to be asked. An epoch that the log has seen the end of is
+// ErrInvalidProducerEpoch: nobody needs to be asked about that either (UnifiedLog.maybeStartTransactionVerification).
+func (l *Log) TxnGuard(producerID int64, epoch int16) (g TxnGuard, open bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.producers.byID[producerID]
-	return TxnGuard{l.producers, l.producers.marks}, p != nil && p.txnFirst >= 0 && p.epoch == epoch
+	if p != nil && epoch < p.epoch {
+		return TxnGuard{}, false, staleEpoch(producerID, epoch, p.epoch)
+	}
+	return TxnGuard{l.producers, l.producers.marks}, p != nil && p.txnFirst >= 0 && p.epoch == epoch, nil
+}
+
+func staleEpoch(producerID int64, epoch, last int16) error {
+	return fmt.Errorf("%w: epoch of producer %d is %d, which is smaller than the last seen epoch %d", ErrInvalidProducerEpoch, producerID, epoch, last)
 }
 
 // passed tells that a marker of the producer came after the guard was taken, or that the log was opened again.

@@ -29,17 +29,20 @@ func TestMarkerBetweenQuestionAndAppend(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		g, open := l.TxnGuard(7, 0)
+		g, open, _ := l.TxnGuard(7, 0)
 		if err := send(0, g); open || err != nil {
 			t.Fatalf("the first batch: open %t, %v", open, err)
 		}
-		if _, open = l.TxnGuard(7, 0); !open {
+		if _, open, _ = l.TxnGuard(7, 0); !open {
 			t.Error("the transaction is not open")
 		}
-		if _, open = l.TxnGuard(7, 1); open {
+		if _, open, _ = l.TxnGuard(7, 1); open {
 			t.Error("it is open at another epoch")
 		}
-		g, _ = l.TxnGuard(7, 0)
+		if _, _, err := l.TxnGuard(7, -1); !errors.Is(err, ErrInvalidProducerEpoch) {
+			t.Errorf("an epoch before: %v", err)
+		}
+		g, _, _ = l.TxnGuard(7, 0)
 		mark(8) // of somebody else
 		if err := send(1, g); err != nil {
 			t.Errorf("within the transaction: %v", err)
@@ -51,7 +54,7 @@ func TestMarkerBetweenQuestionAndAppend(t *testing.T) {
 		if err := send(1, g); err != nil {
 			t.Errorf("a duplicate of what was before the marker: %v", err)
 		}
-		g, _ = l.TxnGuard(7, 0)
+		g, _, _ = l.TxnGuard(7, 0)
 		if err := send(2, g); err != nil {
 			t.Errorf("with a guard from after the marker: %v", err)
 		}

@@ -42,6 +42,19 @@ var unordered = map[string]bool{
 	"DeleteRecords Topics.Partitions":        true,
 	"DescribeLogDirs Dirs.Topics":            true,
 	"DescribeLogDirs Dirs.Topics.Partitions": true,
+
+	"AddPartitionsToTxn Topics":                                true,
+	"AddPartitionsToTxn Topics.Partitions":                     true,
+	"AddPartitionsToTxn Transactions":                          true,
+	"AddPartitionsToTxn Transactions.Topics":                   true,
+	"AddPartitionsToTxn Transactions.Topics.Partitions":        true,
+	"DescribeProducers Topics.Partitions.ActiveProducers":      true,
+	"DescribeTransactions TransactionStates.Topics":            true,
+	"DescribeTransactions TransactionStates.Topics.Partitions": true,
+	"ListTransactions TransactionStates":                       true,
+	"WriteTxnMarkers Markers":                                  true,
+	"WriteTxnMarkers Markers.Topics":                           true,
+	"WriteTxnMarkers Markers.Topics.Partitions":                true,
 }
 
 // difference is a field or a list in which the two brokers may differ.
@@ -70,6 +83,7 @@ var onPurpose = map[string]string{
 	"unknown partitions": "partitions that do not exist are left out of the assignments of a classic group that becomes one of the consumer protocol; Kafka's assignor fails then",
 	"null member":        "a null member id with an epoch is a null pointer in Kafka; we say that there is no such member",
 	"null list":          "the decoder of kmsg takes a null list for an empty one where Kafka closes the connection; both create nothing",
+	"late marker":        "a marker of transaction version 2 needs a new epoch (KIP-1228), or a late one ends the next transaction; Kafka holds to that in all topics but __consumer_offsets",
 }
 
 // incompleteBatch is a line of Kafka's answers that ours never have: Kafka fills a
@@ -113,7 +127,8 @@ var keptItems = map[string]difference{
 // serves tells whether we serve an API as Kafka does.
 func serves(key int64) bool {
 	switch key {
-	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 34, 35, 37, 42, 44, 47, 60, 68, 69, 74, 75:
+	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 32, 33, 34, 35, 37, 42, 44, 47,
+		60, 61, 65, 66, 68, 69, 74, 75:
 		return true
 	}
 	return false
@@ -122,7 +137,7 @@ func serves(key int64) bool {
 // unserved tells whether a feature (KIP-584) is one of those whose APIs we do not serve.
 func unserved(feature string) bool {
 	switch feature {
-	case "share.version", "streams.version", "transaction.version":
+	case "share.version", "streams.version":
 		return true
 	}
 	return false

@@ -7,7 +7,7 @@
 //	go run ./compat -suite answers -target kafka -golden -only fetch     write its answers into the scripts named so
 //
 // The broker is started with Settings (broker.go). Before each script all
-// topics and groups are deleted.
+// topics and groups are deleted. Transactional ids cannot be: each script has its own.
 //
 // # Scripts
 //

@@ -246,7 +246,7 @@ func (p *Player) request(req kmsg.Request) (kmsg.Response, error) {
 	return resp, resp.ReadFrom(f[header:])
 }
 
-// warm waits until the broker answers as coordinator of every group and has
+// warm waits until the broker answers as coordinator of every group and transactional id and has
 // producer ids, as after the first seconds of its life, and learns the cluster's id and the name of the log directory.
 func (p *Player) warm() error {
 	until := time.Now().Add(30 * time.Second)
@@ -256,7 +256,7 @@ func (p *Player) warm() error {
 			return err
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("the broker at %s coordinates no groups or has no producer ids yet", p.addr)
+			return fmt.Errorf("the broker at %s coordinates no groups or transactions, or has no producer ids yet", p.addr)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -291,6 +291,9 @@ func (p *Player) ready() (bool, error) {
 	if resp, err = p.request(producer); err != nil || resp.(*kmsg.InitProducerIDResponse).ErrorCode != 0 {
 		return false, err
 	}
+	if ready, err := p.readyForTransactions(); !ready || err != nil {
+		return false, err
+	}
 	fetch := kmsg.NewPtrOffsetFetchRequest()
 	fetch.SetVersion(8)
 	for i := range 400 { // enough names to meet each of the 50 partitions
@@ -303,6 +306,30 @@ func (p *Player) ready() (bool, error) {
 	}
 	for _, g := range resp.(*kmsg.OffsetFetchResponse).Groups {
 		if g.ErrorCode != 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// readyForTransactions tells whether the broker answers as coordinator of every transactional id.
+func (p *Player) readyForTransactions() (bool, error) {
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.SetVersion(2)
+	find.CoordinatorType, find.CoordinatorKey = 1, "warm"
+	resp, err := p.request(find)
+	if err != nil || resp.(*kmsg.FindCoordinatorResponse).ErrorCode != 0 {
+		return false, err
+	}
+	describe := kmsg.NewPtrDescribeTransactionsRequest()
+	for i := range 400 { // as for groups
+		describe.TransactionalIDs = append(describe.TransactionalIDs, fmt.Sprintf("warm-%d", i))
+	}
+	if resp, err = p.request(describe); err != nil {
+		return false, err
+	}
+	for _, s := range resp.(*kmsg.DescribeTransactionsResponse).TransactionStates {
+		if s.ErrorCode != kerr.TransactionalIDNotFound.Code {
 			return false, nil
 		}
 	}

@@ -94,11 +94,8 @@ type TxnCommit struct {
 	Guard TxnGuard
 }
 
-// GuardTxn takes a guard for a TxnCommit of a producer; the reply is TxnGuard.
-type GuardTxn struct {
-	ProducerID    int64
-	ProducerEpoch int16
-}
+// GuardTxn takes a guard for a TxnCommit; the reply is TxnGuard.
+type GuardTxn struct{}
 
 // EndTransaction is a transaction marker for this partition; the reply is a Kafka
 // error code, int16: 0, or INVALID_PRODUCER_EPOCH if the producer has a

@@ -28,15 +28,10 @@ func (m *marks) add(producerID int64) {
 type TxnGuard struct {
 	of    *Shard
 	marks int64
-	// Open tells that the producer has offsets pending here at that epoch: then nobody needs to be asked.
-	Open bool
 }
 
 // guardTxn handles a GuardTxn event.
-func (t *turn) guardTxn(e GuardTxn) TxnGuard {
-	txn := t.open[e.ProducerID]
-	return TxnGuard{t.Shard, t.marks.count, txn != nil && txn.epoch == e.ProducerEpoch}
-}
+func (t *turn) guardTxn() TxnGuard { return TxnGuard{t.Shard, t.marks.count} }
 
 // passed tells that a marker of the producer may have come after the guard was taken, or that the shard was loaded again.
 func (g TxnGuard) passed(s *Shard, producerID int64) bool {

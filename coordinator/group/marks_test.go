@@ -12,9 +12,9 @@ func TestTxnGuard(t *testing.T) {
 	mark := func(producerID int64) {
 		s.Apply(coordinator.Record{ProducerID: producerID, Transactional: true, Control: coordinator.Commit})
 	}
-	take := func(producerID int64) TxnGuard {
+	take := func() TxnGuard {
 		turn := turn{Shard: s}
-		return turn.guardTxn(GuardTxn{ProducerID: producerID})
+		return turn.guardTxn()
 	}
 	check := func(g TxnGuard, producerID int64, want bool) {
 		t.Helper()
@@ -23,17 +23,17 @@ func TestTxnGuard(t *testing.T) {
 		}
 	}
 	mark(0)
-	g := take(0)
+	g := take()
 	check(g, 0, false)
 	mark(1)
 	check(g, 0, false)
 	mark(0)
 	check(g, 0, true)
-	check(take(0), 0, false)
+	check(take(), 0, false)
 	check(TxnGuard{}, 0, false)
 	check(TxnGuard{of: New(DefaultOptions(func(string) string { return "m" }, func() string { return "i" }))}, 0, true)
 
-	g = take(7)
+	g = take()
 	for range keptMarks {
 		mark(1)
 	}
@@ -46,7 +46,7 @@ func TestTxnGuard(t *testing.T) {
 	if n := len(s.marks.last); n > keptMarks {
 		t.Errorf("%d markers are kept", n)
 	}
-	g = take(9_999)
+	g = take()
 	mark(9_999)
 	check(g, 9_999, true)
 }

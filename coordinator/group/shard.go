@@ -149,7 +149,7 @@ func (s *Shard) Handle(now time.Time, e coordinator.Event) coordinator.Result {
 	case TxnCommit:
 		t.reply(e.Token, t.txnCommit(b))
 	case GuardTxn:
-		t.reply(e.Token, t.guardTxn(b))
+		t.reply(e.Token, t.guardTxn())
 	case EndTransaction:
 		t.reply(e.Token, t.endTransaction(b))
 	case Fetch:

@@ -28,10 +28,10 @@ func (t *turn) init(e Init) Initialized {
 		x = &transaction{id: e.TransactionalID, producerID: e.NewID, previousID: noID, nextID: noID, epoch: noEpoch, previousEpoch: noEpoch, started: noTime}
 	}
 	switch {
+	case x.state.preparing(): // first of all, whoever asks
+		return failed(kerr.ConcurrentTransactions)
 	case !x.expects(e.Expected):
 		return failed(kerr.ProducerFenced)
-	case x.state.preparing():
-		return failed(kerr.ConcurrentTransactions)
 	case x.state == Ongoing:
 		// The producer before this one may still write: its epoch ends, and its transaction. The client asks again until
 		// that is done, and then gets an epoch of its own.

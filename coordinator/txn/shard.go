@@ -206,11 +206,13 @@ func (t *turn) list(e List) []Listed {
 	return found
 }
 
-// UnknownStates returns those names of states that there are not.
+// UnknownStates returns those names of states that there are not, each once.
 func UnknownStates(names []string) []string {
 	var unknown []string
+	seen := map[string]bool{}
 	for _, name := range names {
-		if _, ok := stateOf(name); !ok {
+		if _, ok := stateOf(name); !ok && !seen[name] {
+			seen[name] = true
 			unknown = append(unknown, name)
 		}
 	}
