@@ -35,8 +35,9 @@ type compactor struct {
 	sequence map[int64]int32
 	open     map[int64]bool
 	batches  int
-	failed   bool // the disk: nothing more is written
-	codecs   int  // how many of them are used, at least one: none
+	failed   bool  // the disk: nothing more is written
+	epoch    int32 // of the leader
+	codecs   int   // how many of them are used, at least one: none
 
 	quiet   atomic.Bool // nobody writes
 	onPause func(begin bool)
@@ -52,7 +53,7 @@ func compacted() Config {
 }
 
 func newCompactor(t testing.TB, fs vfs.FS, seed uint64) *compactor {
-	p := &compactor{codecs: 5, rng: rand.New(rand.NewPCG(seed, 7)), sequence: map[int64]int32{}, open: map[int64]bool{}}
+	p := &compactor{epoch: 1, codecs: 5, rng: rand.New(rand.NewPCG(seed, 7)), sequence: map[int64]int32{}, open: map[int64]bool{}}
 	p.rig = &rig{t: t, fs: fs, c: compacted(), every: time.Minute, ledgers: map[string]*ledger{}, cleaner: CleanerConfig{
 		Enabled: true, Threads: 1, DedupeBytes: 24 * (10 + int64(seed%3)*40), IOBytes: 8192, LoadFactor: 0.9, Backoff: 5 * time.Second,
 	}}
@@ -167,7 +168,7 @@ func (p *compactor) send(o batch.Options, verified bool) {
 
 // push is false if it failed, as it may on a disk that does.
 func (p *compactor) push(raw []byte, o AppendOptions) bool {
-	o.LeaderEpoch, o.Durable = 1, true
+	o.LeaderEpoch, o.Durable = p.epoch, true
 	l, err := p.log("t")
 	var done Appended
 	if err == nil {

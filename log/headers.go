@@ -23,7 +23,7 @@ type headers struct {
 	holes   []damage
 	buf     []byte
 	wide    []byte // used instead once a window holds several headers
-	at      int64 // position of buf[0]
+	at      int64  // position of buf[0]
 	n       int
 	seen    int // headers in the window so far
 }

@@ -47,6 +47,7 @@ type Chunk struct {
 	Aborted []AbortedTxn // with Stable: what a reader of the chunk must skip
 
 	file *handle
+	past bool // the first batch there is lies at or above the limit
 }
 
 // Release gives the files back.
@@ -114,18 +115,23 @@ func (l *Log) read(from int64, maxBytes int, upTo Mark, first bool, buf []byte) 
 			return c, nil
 		}
 		known := l.damage.Load()
-		if d := l.damageFrom(from); d != nil {
+		d := l.damageFrom(from)
+		if d != nil {
 			if from >= d.from {
 				return c, d.err
 			}
 			limit = min(limit, d.from)
 		}
+		next := d != nil && limit == d.from // nothing that may be read is between
 		found, err := l.readSegment(&c, all[at], size, from, limit, maxBytes, first, buf)
 		if err == nil && l.damage.Load() != known { // found on the way: again, with what is known now
 			c.Release()
 			c = Chunk{}
 			at--
 			continue
+		}
+		if err == nil && next && (found && c.past || !found && at+1 == len(all)) {
+			return c, d.err
 		}
 		if err == nil && found && upTo == Stable {
 			err = l.addAborted(&c, all[at:], from)
@@ -163,8 +169,10 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 	walk := start
 	h, pos, err := walk.find(from)
 	if err == io.EOF {
-		c.Release()
-		return false, nil
+		if err = g.passed(start, size); err == nil {
+			c.Release()
+			return false, nil
+		}
 	}
 	if err != nil {
 		return false, g.reading(err)
@@ -174,7 +182,7 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 		// ask again for ever.
 		return false, &brokenAt{g, pos, brokenHeader, fmt.Errorf("base offset %d is not below the log's end %d", h.BaseOffset, c.Offsets.End)}
 	}
-	if h.BaseOffset >= limit {
+	if c.past = h.BaseOffset >= limit; c.past {
 		return true, nil
 	}
 	size = g.untilHole(pos, size)

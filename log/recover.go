@@ -33,10 +33,10 @@ type scanner struct {
 
 	gaps     []indexEntry // a complete index (gaps.go), or nil
 	epochs   epochs       // as they are below the offset known
-	known    int64 // -1: epochs are not looked at
-	epoch    int32 // of the batch before, -1: none
-	odd      bool  // epochs contradict the batch before
-	rejected int64 // a whole batch begins here, but not with the offset or epoch that it was written with; -1: none
+	known    int64        // -1: epochs are not looked at
+	epoch    int32        // of the batch before, -1: none
+	odd      bool         // epochs contradict the batch before
+	rejected int64        // a whole batch begins here, but not with the offset or epoch that it was written with; -1: none
 
 	buf []byte
 	off int64 // position of buf[0]
@@ -130,7 +130,7 @@ func (s *scanner) follows(h *batch.Header, pos int64) error {
 		return fmt.Errorf("%w: its base offset is %d, the batch before ended at %d", errTorn, h.BaseOffset, s.expect)
 	}
 	after, known, err := s.successor(h, pos)
-	if err == nil && known && after.BaseOffset <= h.LastOffset() {
+	if err == nil && known && after.BaseOffset <= h.LastOffset() && !s.confirmed(h, pos) {
 		err = fmt.Errorf("%w: its base offset is %d, the batch after it begins at %d", errTorn, h.BaseOffset, after.BaseOffset)
 	}
 	return err
@@ -279,9 +279,6 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 	}
 	if len(r.epochs) > 0 {
 		s.epoch = r.epochs.latest()
-	}
-	if !s.strict {
-		s.expect = -1
 	}
 	for {
 		h, pos, err := s.next()
