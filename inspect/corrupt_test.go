@@ -118,7 +118,9 @@ func TestEveryTruncationIsFound(t *testing.T) {
 				// The cluster's id is nowhere else.
 			case strings.HasSuffix(base, "checkpoint") && n == len(old)-1:
 				// The newline at the end.
-			case base == logStartFile && bytes.Equal(bytes.TrimSpace(old[:n]), bytes.TrimSpace(old)):
+			case base == partitionFile && n > 0 && bytes.HasPrefix(old[n-1:], []byte("\nrotpeter_crc32c: ")):
+				// The line that seals it; Kafka writes none.
+			case (base == logStartFile || base == epochFile) && bytes.Equal(bytes.TrimSpace(old[:n]), bytes.TrimSpace(old)):
 				// The white space that seals the last line; Kafka writes none.
 			default:
 				t.Errorf("%s: cut off at %d of %d bytes: nothing was found", name, n, len(old))
@@ -163,6 +165,9 @@ func TestSwappedEntriesAreFound(t *testing.T) {
 // swapped puts two neighbours of a file in the wrong order.
 func (r *rig) swapped(name string, old []byte, a, b, c int) {
 	r.t.Helper()
+	if bytes.Equal(old[a:b], old[b:c]) {
+		return // the last batch has two
+	}
 	r.put(name, bytes.Join([][]byte{old[:a], old[b:c], old[a:b], old[c:]}, nil))
 	if found, _ := r.check(r.around(name)); len(found) == 0 {
 		r.t.Errorf("%s: entries at %d and %d swapped: nothing was found", name, a, b)

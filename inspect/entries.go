@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/rotpeter/rotpeter/internal/vfs"
+	"github.com/rotpeter/rotpeter/log"
 )
 
 // maxEntriesBytes bounds an index file: a 2 GiB segment of the smallest batches with an
@@ -67,6 +68,9 @@ func (t *entries) peek() ([]byte, error) {
 	if zero {
 		t.end = t.pos
 		return nil, io.EOF
+	}
+	if t.bytes == log.IndexEntryBytes && t.pos <= log.IndexEntryBytes {
+		return b, nil // of a first batch that ends at the segment's base offset
 	}
 	return nil, errHole
 }

@@ -107,7 +107,7 @@ func (s *segment) checkIndex(e *entry) {
 		case offset > last:
 			s.ahead = indexAhead{offset, s.index.pos, true}
 		}
-		if int64(pos) == e.pos {
+		if int64(pos) == e.pos && e.pos > s.indexed { // a batch next to a gap has two
 			s.leastGap = min(s.leastGap, e.pos-s.indexed)
 			s.indexed = e.pos
 		}

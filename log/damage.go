@@ -315,9 +315,11 @@ func (g *segment) each(pos int64, visit func(f io.ReaderAt, h *batch.Header, pos
 	defer f.release()
 	w := g.walk(f, pos, g.size.Load(), make([]byte, headerWindowBytes))
 	w.careful = true
+	last := int64(-1) // position of the batch visited last
 	for {
 		h, at, err := w.step()
 		if err == nil {
+			last = at
 			err = visit(f, &h, at)
 		}
 		var bad *brokenAt
@@ -333,6 +335,11 @@ func (g *segment) each(pos int64, visit func(f io.ReaderAt, h *batch.Header, pos
 				return g.reading(err)
 			}
 			w.holes = g.holes()
+			for i := range w.holes { // its length led astray
+				if d := &w.holes[i]; last >= d.pos && last < d.end {
+					w.pos, w.next = d.end, d.to
+				}
+			}
 		default:
 			return g.reading(err)
 		}

@@ -181,67 +181,76 @@ const (
 	wrongAborted = "a committed transaction said to be aborted"
 )
 
-// undetectable tells why a change could not be noticed: where Kafka's own files have
-// neither a checksum nor another place that says the same.
+// undetectable tells why a change could not be noticed: where the files have neither a checksum
+// nor another place that says the same.
 func (d *damaged) undetectable(err error) (why string, yes bool) {
 	w, ok := errors.AsType[wrong](err)
+	if !ok || kindOf(d.file) != logSuffix || w.what != wrongData && w.what != wrongMissing {
+		return "", false
+	}
+	at, cut, ok := d.where()
 	if !ok {
 		return "", false
 	}
-	flip := strings.HasPrefix(d.what, "flip")
-	switch kind := kindOf(d.file); {
-	case kind == metadataFile && flip && (w.what == wrongMissing || w.what == wrongStart):
-		return "an id that is as good as any: the directory is set aside", true
-	case kind == logSuffix && flip && d.beforeCRC() && (w.what == wrongData || w.what == wrongMissing || w.what == wrongTime):
-		return "the CRC of a batch does not cover base offset, length and leader epoch", true
-	case kind == logSuffix && strings.Contains(d.file, "compacted") && d.betweenBatches() && (w.what == wrongData || w.what == wrongMissing):
-		return "compaction leaves gaps, and the end that is lost looks like one", true
+	hs, pos, i := d.batchAt(at)
+	above := d.killed && i < len(hs) && hs[i].BaseOffset >= d.points[place{path.Base(path.Dir(d.file))[:len(path.Base(path.Dir(d.file)))-2], 0}]
+	switch byte := at - pos; {
+	case !cut && byte >= batch.Overhead && byte < 16 && above:
+		return "the leader epoch of a batch above the recovery point, which goes with those of its neighbours", true
+	case d.knowsGaps():
+		return "", false
+	case !cut && byte < 8 && gapBeside(hs, i):
+		return "the base offset of a batch beside a gap that Kafka's compaction left", true
+	case cut && byte == 0 && gapIn(hs):
+		return "a segment that Kafka compacted was cut off between two batches", true
 	}
 	return "", false
 }
 
-// betweenBatches tells that a file was cut off where a batch ended.
-func (d *damaged) betweenBatches() bool {
-	var at, size int
-	if _, err := fmt.Sscanf(d.what, "truncate: to %d of %d", &at, &size); err != nil {
-		return false
+// where is the byte that a bit was flipped in, or from which on the file is lost.
+func (d *damaged) where() (at int, cut, ok bool) {
+	var bit, size int
+	if _, err := fmt.Sscanf(d.what, "flip: bit %d of byte %d of %d", &bit, &at, &size); err == nil {
+		return at, false, true
 	}
-	b, err := readFile(d.archive.disk, d.file, 1<<20)
-	if err != nil {
-		return false
-	}
-	pos := 0
-	for pos < at {
-		h, err := batch.Parse(b[pos:])
-		if err != nil {
-			return false
-		}
-		pos += h.Size()
-	}
-	return pos == at
+	_, err := fmt.Sscanf(d.what, "truncate: to %d of %d", &at, &size)
+	return at, true, err == nil
 }
 
-// beforeCRC tells whether the byte that changed is one of a batch's that its CRC does not cover.
-func (d *damaged) beforeCRC() bool {
-	var bit, at, size int
-	if _, err := fmt.Sscanf(d.what, "flip: bit %d of byte %d of %d", &bit, &at, &size); err != nil {
-		return false
-	}
+// batchAt gives the batches of the file as it was, and which of them has a byte, from its own position on.
+func (d *damaged) batchAt(at int) (hs []batch.Header, pos, i int) {
 	b, err := readFile(d.archive.disk, d.file, 1<<20)
-	if err != nil {
-		return false
+	i = -1
+	for p := 0; err == nil && p < len(b); {
+		h, e := batch.Parse(b[p:])
+		if err = e; err == nil {
+			if at >= p && at < p+h.Size() {
+				pos, i = p, len(hs)
+			}
+			hs, p = append(hs, h), p+h.Size()
+		}
 	}
-	for pos := 0; pos < len(b); {
-		h, err := batch.Parse(b[pos:])
-		if err != nil {
-			return false
+	return hs, pos, max(i, 0)
+}
+
+// gapBeside tells that the i-th batch of a segment lies next to a gap, or ends it.
+func gapBeside(hs []batch.Header, i int) bool {
+	return i+1 >= len(hs) || hs[i+1].BaseOffset > hs[i].LastOffset()+1 || i > 0 && hs[i].BaseOffset > hs[i-1].LastOffset()+1
+}
+
+func gapIn(hs []batch.Header) bool {
+	for i := range hs {
+		if i > 0 && hs[i].BaseOffset > hs[i-1].LastOffset()+1 {
+			return true
 		}
-		if at >= pos && at < pos+batch.HeaderBytes {
-			return at-pos < 16
-		}
-		pos += h.Size()
 	}
 	return false
+}
+
+// knowsGaps tells that the segment has an index that we wrote, and not one of Kafka's.
+func (d *damaged) knowsGaps() bool {
+	b, err := readFile(d.archive.disk, strings.TrimSuffix(d.file, logSuffix)+indexSuffix, 1<<20)
+	return err == nil && len(b) >= indexEntryBytes && decodeIndexEntry(b).pos == 0
 }
 
 // damage chooses a file and changes it.

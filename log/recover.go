@@ -264,22 +264,7 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 	g.aborted.Store(new(growing[abortedTxn]))
 	g.timesKnown, g.maxTimestamp, g.maxTimestampAt, g.sinceIndex = true, batch.NoTimestamp, g.base, 0
 	g.end = g.base
-	s := newScanner(g, f, 0, g.size.Load())
-	// What was compacted has gaps, also when the topic is not a compacted one any more.
-	strict := !r.c.Compact && g.base >= l.cleaned
-	s.expect, s.bound, s.strict, s.dense = g.base, g.limit.Load(), strict, strict
-	if s.bound == math.MaxInt64 {
-		s.bound = g.base + maxRelativeOffset + 1
-	}
-	if r.s.clean && i+1 == len(r.segments) && r.ended {
-		s.bound = min(s.bound, max(r.point, r.high)) // both say where the log ended
-	}
-	if s.known = 0; !r.remade {
-		s.epochs, s.known = r.known, r.point
-	}
-	if len(r.epochs) > 0 {
-		s.epoch = r.epochs.latest()
-	}
+	s := r.scan(i, f)
 	for {
 		h, pos, err := s.next()
 		if err == io.EOF {
@@ -320,6 +305,28 @@ func (r *loading) rescan(i int) (whole bool, err error) {
 		return r.seal(i, f, s.strict)
 	}
 	return true, nil
+}
+
+// scan begins to read a segment whole.
+func (r *loading) scan(i int, f *handle) *scanner {
+	g := r.segments[i]
+	s := newScanner(g, f, 0, g.size.Load())
+	// What was compacted has gaps, also when the topic is not a compacted one any more.
+	strict := !r.c.Compact && g.base >= r.l.cleaned
+	s.expect, s.bound, s.strict, s.dense = g.base, g.limit.Load(), strict, strict
+	if s.bound == math.MaxInt64 {
+		s.bound = g.base + maxRelativeOffset + 1
+	}
+	if r.ended && i+1 == len(r.segments) {
+		s.bound = min(s.bound, max(r.point, r.high)) // both say where the log ended
+	}
+	if s.known = 0; !r.remade {
+		s.epochs, s.known = r.known, r.point
+	}
+	if len(r.epochs) > 0 {
+		s.epoch = r.epochs.latest()
+	}
+	return s
 }
 
 // lone tells that a batch that was read, the last one of the log, lies behind a gap. A segment that grows
