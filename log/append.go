@@ -185,9 +185,11 @@ func (l *Log) appendLocked(nowMillis int64, in []incoming, o *AppendOptions, c *
 	}
 	marks := l.marks.load()
 	bytes, next, maxTimestamp := 0, marks.End, batch.NoTimestamp
+	// Who looked up the epoch just before it changed must not take it back: epochs go forward in a log.
+	epoch := max(o.LeaderEpoch, l.epochs.Load().latest())
 	for i := range in {
 		h := &in[i].h
-		h.BaseOffset, h.LeaderEpoch = next, o.LeaderEpoch
+		h.BaseOffset, h.LeaderEpoch = next, epoch
 		next = h.LastOffset() + 1
 		bytes += len(in[i].b)
 		maxTimestamp = max(maxTimestamp, h.MaxTimestamp)
