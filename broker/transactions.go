@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,23 +31,36 @@ const (
 )
 
 // transactions are the coordinators of transactional ids.
-type transactions struct{ *coordinators }
+type transactions struct {
+	*coordinators
+	jobs map[partitionKey]*markerJobs // guarded by coordinators.mu
+}
 
 func newTransactions(b *Broker, c *config.Config) *transactions {
-	x := &transactions{}
+	x := &transactions{jobs: map[partitionKey]*markerJobs{}}
 	opts := txn.DefaultOptions()
 	opts.MaxTimeout = millis(c.Int("transaction.max.timeout.ms"))
 	opts.AbortInterval = millis(c.Int("transaction.abort.timed.out.transaction.cleanup.interval.ms"))
 	opts.Expiration = millis(c.Int("transactional.id.expiration.ms"))
 	opts.ExpiryInterval = millis(c.Int("transaction.remove.expired.transaction.cleanup.interval.ms"))
 	x.coordinators = newCoordinators(b, transactionsTopic, func(key partitionKey) coordinator.ShellOptions {
+		jobs := x.jobs[key]
+		if jobs == nil {
+			jobs = &markerJobs{b: b}
+			x.jobs[key] = jobs
+		}
 		return coordinator.ShellOptions{
 			New: func() coordinator.Shard {
+				jobs.end()
 				o := opts
 				o.Level = b.image().Feature(transactionVersion)
 				return txn.New(o)
 			},
-			Errands: func(all []coordinator.Errand) { x.errands(key, all) },
+			Errands: func(all []coordinator.Errand) {
+				for _, e := range all {
+					jobs.add(func(ctx context.Context) { x.writeAll(ctx, key, e.(txn.WriteMarkers)) })
+				}
+			},
 		}
 	})
 	return x
@@ -63,20 +77,48 @@ func (x *transactions) metadataChanged(old, im *metadata.Image) {
 	}
 }
 
-// errands writes markers.
-func (x *transactions) errands(key partitionKey, all []coordinator.Errand) {
-	for _, e := range all {
-		m := e.(txn.WriteMarkers)
-		x.b.wg.Go(func() { x.writeAll(key, m) })
+// markerJobs are the writers of markers that the present load of one coordinator has asked for.
+type markerJobs struct {
+	b    *Broker
+	mu   sync.Mutex
+	ctx  context.Context // nil: there are none
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// end ends the writers of the load before: one of those could write a marker that the new load has written too, when
+// the producer has begun its next transaction already, and would end that. Once it returns none of them writes any more.
+func (j *markerJobs) end() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.ctx == nil {
+		return
 	}
+	j.stop()
+	j.wg.Wait()
+	j.ctx = nil
+}
+
+func (j *markerJobs) add(write func(context.Context)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.ctx == nil {
+		j.ctx, j.stop = context.WithCancel(j.b.life)
+	}
+	ctx := j.ctx
+	j.wg.Add(1)
+	j.b.wg.Go(func() {
+		defer j.wg.Done()
+		write(ctx)
+	})
 }
 
 // markerPause is the wait before a marker that could not be written is tried again.
 const markerPause = 200 * time.Millisecond
 
 // writeAll writes the markers of a transaction and tells its coordinator. It does not give up: until all of them are written
-// readers of committed records wait.
-func (x *transactions) writeAll(key partitionKey, m txn.WriteMarkers) {
+// readers of committed records wait. But where a newer coordinator has written markers this one has nothing to say any more.
+func (x *transactions) writeAll(ctx context.Context, key partitionKey, m txn.WriteMarkers) {
 	epoch := int32(0)
 	if t := x.b.image().TopicByID(key.topic); t != nil {
 		epoch = t.Partitions[key.partition].LeaderEpoch
@@ -86,19 +128,23 @@ func (x *transactions) writeAll(key partitionKey, m txn.WriteMarkers) {
 		if tries > 0 {
 			select {
 			case <-time.After(markerPause):
-			case <-x.b.life.Done():
+			case <-ctx.Done():
 				return
 			}
 		}
 		var failed []txn.Partition
 		var err error
-		for i, e := range x.b.writeMarkers(left, marker{m.Producer, m.Commit, epoch, m.Version}) {
+		for i, e := range x.b.writeMarkers(ctx, left, marker{m.Producer, m.Commit, epoch, m.Version}) {
 			// An epoch that is not newer means that the marker is there, written by a coordinator before this one.
+			if errors.Is(e, log.ErrCoordinatorFenced) {
+				x.b.log.Warn("a newer coordinator has written markers of a transaction", "transactionalId", m.TransactionalID, "err", e)
+				return
+			}
 			if e != nil && !errors.Is(e, log.ErrInvalidProducerEpoch) && !errors.Is(e, kerr.InvalidProducerEpoch) {
 				failed, err = append(failed, left[i]), e
 			}
 		}
-		if left = failed; err != nil && tries%50 == 0 && x.b.life.Err() == nil {
+		if left = failed; err != nil && tries%50 == 0 && ctx.Err() == nil {
 			x.b.log.Warn("markers of a transaction cannot be written and are tried again", "transactionalId", m.TransactionalID, "partitions", len(left), "err", err)
 		}
 	}
@@ -115,7 +161,7 @@ type marker struct {
 
 // writeMarkers writes a marker into each partition and returns when they are durable, with an error for each. A partition
 // that does not exist any more needs none.
-func (b *Broker) writeMarkers(ps []txn.Partition, m marker) []error {
+func (b *Broker) writeMarkers(ctx context.Context, ps []txn.Partition, m marker) []error {
 	errs, commits := make([]error, len(ps)), make([]*log.Commit, len(ps))
 	for i, p := range ps {
 		t := b.image().Topic(p.Topic)
@@ -134,7 +180,7 @@ func (b *Broker) writeMarkers(ps []txn.Partition, m marker) []error {
 		select {
 		case <-c.Done():
 			errs[i] = c.Err()
-		case <-b.life.Done():
+		case <-ctx.Done():
 			errs[i] = errClosing
 		}
 	}
@@ -158,7 +204,8 @@ func (b *Broker) appendMarker(t *metadata.Topic, index int32, m marker) (*log.Co
 	return done.Commit, err
 }
 
-// endOffsets has the coordinator of groups end the transactional commits of a producer.
+// endOffsets has the coordinator of groups end the transactional commits of a producer. It does not leave before that is
+// done or has failed: what is asked for and not waited for may happen any time later.
 func (b *Broker) endOffsets(t *metadata.Topic, index int32, m marker) error {
 	l, err := b.parts.get(t, index)
 	if err != nil {

@@ -42,11 +42,11 @@ func (g *segment) verify(from headers, all bool, pos, end int64) error {
 	}
 	v := &verifier{g: g, f: from.f, w: from, s: stretch{low: from.pos, next: -1}, epochs: *g.l.epochs.Load()}
 	defer func() { _ = v.gaps.close() }()
-	v.w.size, v.w.careful = g.size.Load(), true
+	v.w.size = g.size.Load()
 	if s != nil && low >= s.low && pos <= s.high {
 		v.s = *s
 		v.w = g.walk(v.f, s.high, v.w.size, from.buf)
-		v.w.next, v.w.sure, v.w.careful = s.next, true, true
+		v.w.next, v.w.sure = s.next, true
 	}
 	if end-v.w.pos > wideBytes {
 		wide := g.l.store.wide.Get().(*[wideBytes]byte)
@@ -113,16 +113,19 @@ func (v *verifier) until(end int64) error {
 		v.s.last, v.s.odd = indexEntry{int32(h.LastOffset() - v.g.base), int32(pos)}, odd
 		v.s.high, v.s.next = v.w.pos, v.w.next
 	}
-	// What follows tells whether the last one is next to a gap.
+	// What follows tells whether the last one is in its place.
 	after, known := v.w.follower(v.w.pos)
 	if v.w.pos == v.w.size {
 		after = v.g.limit.Load()
 		known = after < math.MaxInt64
 	}
-	if known && v.s.next >= 0 && after > v.s.next {
-		return v.gap(nil, 0)
+	switch {
+	case !known || v.s.next < 0 || after == v.s.next:
+		return nil
+	case after < v.s.next:
+		return &brokenAt{v.g, int64(v.s.last.pos), brokenHeader, fmt.Errorf("it ends at offset %d, but the batch after it begins at %d", v.s.next-1, after)}
 	}
-	return nil
+	return v.gap(nil, 0)
 }
 
 // gap holds the batches on both sides of a gap against the index, where that knows of gaps: h, if it is not nil, and

@@ -243,3 +243,65 @@ func (c *cellar) try(t *testing.T, id [16]byte, rng *rand.Rand, name, what strin
 		t.Errorf("killed %t, point %d: %s: %s: %v", c.killed, c.point, name, what, err)
 	}
 }
+
+// BenchmarkFirstRead reads a segment of 64 MiB after a start, as consumers do, in pieces of 1 MiB: the first time, when its
+// batches are verified, and again.
+func BenchmarkFirstRead(b *testing.B) {
+	for _, size := range []int{200, 16 << 10} {
+		c := DefaultConfig()
+		c.RetentionMillis = -1
+		r := &rig{t: b, fs: vfs.OS(), c: c, every: time.Minute, ledgers: map[string]*ledger{}}
+		dir := b.TempDir()
+		s, err := OpenStore(r.fs, dir, r.options())
+		if err != nil {
+			b.Fatal(err)
+		}
+		l, err := s.Open("t", 0, testID(1), c)
+		if err != nil {
+			b.Fatal(err)
+		}
+		raw := batch.Append(nil, batch.Plain(), []batch.Message{{Timestamp: 1, Value: make([]byte, size-80)}})
+		for l.Size() < 64<<20 {
+			if _, err := l.Append(time.UnixMilli(1), raw, AppendOptions{Origin: Coordinator}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		if s, err = OpenStore(r.fs, dir, r.options()); err != nil {
+			b.Fatal(err)
+		}
+		if l, err = s.Open("t", 0, testID(1), c); err != nil {
+			b.Fatal(err)
+		}
+		g := l.active()
+		found := g.found.Load()
+		for _, first := range []bool{true, false} {
+			b.Run(fmt.Sprintf("batches=%d/first=%t", size, first), func(b *testing.B) {
+				b.SetBytes(l.Size())
+				for b.Loop() {
+					if g.found.Store(0); first {
+						g.found.Store(found)
+						g.checked.Store(nil)
+					}
+					for from := int64(0); ; {
+						k, err := l.Read(from, 1<<20, End, true)
+						if err != nil {
+							b.Fatal(err)
+						}
+						n := k.Bytes
+						k.Release()
+						if n == 0 {
+							break
+						}
+						from += int64(n / len(raw))
+					}
+				}
+			})
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -48,6 +48,8 @@ func (s *shower) structLines(v reflect.Value, path, first, indent string) string
 			lists.WriteString(indent + name + ":\n" + s.structLines(f.Elem(), at, indent+"  ", indent+"  "))
 		case f.Kind() == reflect.Struct:
 			lists.WriteString(indent + name + ":\n" + s.structLines(f, at, indent+"  ", indent+"  "))
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct && f.Len() > 0 && noneKept(s.api+" "+at, f):
+			plain = append(plain, name+": []")
 		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct && f.Len() > 0:
 			lists.WriteString(indent + name + ":\n" + s.list(f, at, indent))
 		case name == "RecordBatches" && f.Len() > 0:
