@@ -36,7 +36,8 @@ type bench struct {
 	work    string // temporary folder of this run
 	cache   *cache
 	clients []client
-	java    *javaTools // nil where Java is not to be had
+	java    *javaTools   // nil where Java is not to be had
+	classes *javaClasses // nil likewise, and before the suite transactions
 	report  *report
 	log     io.Writer // the output of brokers and clients
 	dirs    []string  // data directories left behind by stopped brokers, for kafka-dump-log
@@ -140,6 +141,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"swap", b.swapChecks},
 		{"compaction", b.compactionChecks},
 		{"metadata", b.metadataChecks},
+		{"transactions", b.transactionChecks},
 		{"dump", b.dumpChecks},
 		{"check", b.inspectChecks},
 		{"hostile", b.hostileChecks},

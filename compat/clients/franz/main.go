@@ -3,6 +3,8 @@
 //
 //	franz BOOTSTRAP serve
 //	franz BOOTSTRAP feed TOPIC CODEC
+//	franz BOOTSTRAP transform IN OUT GROUP ID SEED HOLD
+//	franz BOOTSTRAP read TOPIC PARTITIONS
 package main
 
 import (
@@ -59,7 +61,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: franz BOOTSTRAP serve | feed TOPIC CODEC")
+		return errors.New("usage: franz BOOTSTRAP serve | feed TOPIC CODEC | transform ... | read TOPIC PARTITIONS")
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(args[0]))
 	if err != nil {
@@ -69,6 +71,12 @@ func run(args []string) error {
 	d := &driver{bootstrap: args[0], admin: kadm.NewClient(cl)}
 	if args[1] == "feed" && len(args) == 4 {
 		return d.feed(args[2], args[3])
+	}
+	if args[1] == "transform" {
+		return d.transform(args[2:])
+	}
+	if args[1] == "read" && len(args) == 4 {
+		return d.read(args[2], args[3])
 	}
 	return d.serve()
 }

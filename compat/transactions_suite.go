@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// transactionSettings are those of the brokers of the suite: members that died are missed soon.
+func transactionSettings() []string {
+	return []string{"group.consumer.min.session.timeout.ms=6000", "group.consumer.session.timeout.ms=6000",
+		"group.consumer.min.heartbeat.interval.ms=500", "group.consumer.heartbeat.interval.ms=1000"}
+}
+
+// transactionChecks is the suite transactions.
+func (b *bench) transactionChecks(ctx context.Context) error {
+	clients := b.txnClients()
+	return b.txnBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
+		return b.txnTransform(ctx, t, ref, clients)
+	})
+}
+
+// txnBroker runs f with a broker of its own, which leaves its data to the suite dump.
+func (b *bench) txnBroker(ctx context.Context, name string, settings []string, f func(*target, *reference) error) (err error) {
+	t, err := b.newTarget(name, settings...)
+	if err != nil {
+		return err
+	}
+	if err := t.Start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Stop()) }()
+	ref, err := newReference(t.bootstrap)
+	if err != nil {
+		return err
+	}
+	defer ref.close()
+	if err := f(t, ref); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	b.dirs = append(b.dirs, t.data)
+	return ctx.Err()
+}
