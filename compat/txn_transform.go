@@ -22,7 +22,7 @@ const (
 	txnHold = 4
 	// txnStarts is how often a process may be started: a client may give up for good when its broker dies.
 	txnStarts = 6
-	// txnWithin bounds the scenario.
+	// txnWithin bounds the writing; the reading has checkWithin.
 	txnWithin = 2 * time.Minute
 )
 
@@ -43,8 +43,6 @@ type txnRun struct {
 // wrote is then read by another client: with read_committed every record of the
 // input once and in order, and with read_uncommitted more.
 func (b *bench) txnTransform(ctx context.Context, t *target, ref *reference, clients []txnClient) error {
-	ctx, cancel := context.WithTimeout(ctx, txnWithin)
-	defer cancel()
 	var runs []*txnRun
 	for _, c := range clients {
 		if !b.wants("transactions", c.name, "transform") {
@@ -64,16 +62,18 @@ func (b *bench) txnTransform(ctx context.Context, t *target, ref *reference, cli
 	if len(runs) == 0 {
 		return nil
 	}
+	writing, cancel := context.WithTimeout(ctx, txnWithin)
+	defer cancel()
 	var wg sync.WaitGroup
 	for _, r := range runs {
 		wg.Go(func() {
 			began := time.Now()
-			r.err = r.transform(ctx, b, ref)
+			r.err = r.transform(writing, b, ref)
 			r.took = time.Since(began)
 		})
 	}
 	began := time.Now()
-	err := killMidway(ctx, t, runs)
+	err := killMidway(writing, t, runs)
 	wg.Wait()
 	b.report.note("transactions", t.name, "SIGKILL and restart midway", time.Since(began), "", err)
 	turns := make(chan struct{}, together)
@@ -87,6 +87,8 @@ func (b *bench) txnTransform(ctx context.Context, t *target, ref *reference, cli
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
+			ctx, cancel := context.WithTimeout(ctx, checkWithin)
+			defer cancel()
 			began := time.Now()
 			measure, err := r.read(ctx, b, ref, clients[i])
 			b.report.note("transactions", clients[i].name, "reads what "+r.client.name+" wrote", time.Since(began), measure, err)

@@ -1,4 +1,5 @@
 """Consume-transform-produce by confluent-kafka (librdkafka), see transform.py."""
+import os
 import sys
 import time
 
@@ -30,12 +31,12 @@ def read(bootstrap, topic, partitions):
 
 
 def again(call, *args):
-    """Calls until it is no longer told to try again."""
-    while True:
+    """Calls with a limit of seconds, and some times more when it is told to try again."""
+    for left in 2, 1, 0:
         try:
-            return call(*args)
+            return call(*args, 10)
         except ck.KafkaException as e:
-            if not e.args[0].retriable():
+            if not e.args[0].retriable() or left == 0:
                 raise
             print("again:", e, file=sys.stderr)
 
@@ -45,7 +46,7 @@ def rewind(consumer):
     own = consumer.assignment()
     if not own:
         return
-    for p in again(consumer.committed, own, 10):
+    for p in again(consumer.committed, own):
         p.offset = p.offset if p.offset >= 0 else ck.OFFSET_BEGINNING
         try:
             consumer.seek(p)
@@ -103,4 +104,8 @@ def run():
 if sys.argv[2] == "read":
     read(sys.argv[1], sys.argv[3], int(sys.argv[4]))
 else:
-    run()
+    try:
+        run()
+    except Exception as e:
+        print(repr(e), file=sys.stderr)
+        os._exit(1)  # librdkafka would go on with what it could not end
