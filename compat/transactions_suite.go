@@ -22,6 +22,9 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 		return err
 	}
 	return b.txnBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
+		if err := b.txnLateEnds(ctx, ref); err != nil {
+			return err
+		}
 		return b.txnTransform(ctx, t, ref, clients)
 	})
 }
