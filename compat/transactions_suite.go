@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // transactionSettings are those of the brokers of the suite: members that died are missed soon.
@@ -25,7 +26,11 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 		if err := b.txnLateEnds(ctx, ref); err != nil {
 			return err
 		}
-		return b.txnTransform(ctx, t, ref, clients)
+		var wg sync.WaitGroup
+		wg.Go(func() { b.txnWords(ctx, ref) })
+		err := b.txnTransform(ctx, t, ref, clients)
+		wg.Wait()
+		return err
 	})
 }
 

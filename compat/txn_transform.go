@@ -20,8 +20,10 @@ const (
 	txnRecords = 500
 	// txnHold is the number of the transaction in which a process is killed.
 	txnHold = 4
-	// txnStarts is how often a process may be started: a client may give up for good when its broker dies.
-	txnStarts = 6
+	// txnStarts is how often a process may be started: a client may give up for good when its broker dies. Between
+	// two starts is txnPause: some end at once while the broker is away.
+	txnStarts = 12
+	txnPause  = 2 * time.Second
 	// txnWithin bounds the writing; the reading has checkWithin.
 	txnWithin = 2 * time.Minute
 )
@@ -152,6 +154,11 @@ func (r *txnRun) keep(ctx context.Context, b *bench, bootstrap string, i int) er
 			p.kill()
 		case <-p.done:
 			fmt.Fprintf(b.log, "%s ended: %v\n", id, p.err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(txnPause):
+			}
 		}
 	}
 	return fmt.Errorf("%s ended %d times, the last error is in the log", id, txnStarts)
