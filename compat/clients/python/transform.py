@@ -12,7 +12,7 @@ import threading
 CHUNK = 40
 
 # Seconds that a transaction may take; a client that hangs is one to be started anew.
-LONGEST = 25
+LONGEST = 15
 
 
 class Work:
