@@ -16,11 +16,13 @@ func transactionSettings() []string {
 // transactionChecks is the suite transactions.
 func (b *bench) transactionChecks(ctx context.Context) error {
 	clients := b.txnClients()
-	// An old client's batches are taken although its coordinator does not know of them.
-	unverified := []string{"transaction.partition.verification.enable=false"}
-	err := b.txnBroker(ctx, "transaction-tools", unverified, func(_ *target, ref *reference) error { return b.txnTools(ctx, ref) })
-	if err != nil {
-		return err
+	if b.wants("transactions", "tools", "script") {
+		// An old client's batches are taken although its coordinator does not know of them.
+		unverified := []string{"transaction.partition.verification.enable=false"}
+		err := b.txnBroker(ctx, "transaction-tools", unverified, func(_ *target, ref *reference) error { return b.txnTools(ctx, ref) })
+		if err != nil {
+			return err
+		}
 	}
 	return b.txnBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
 		if err := b.txnLateEnds(ctx, ref); err != nil {

@@ -25,9 +25,6 @@ const txnToolTopic = "transacted"
 // txnTools looks with Kafka's tools, in one JVM, at transactions in all states,
 // and ends one that hangs; with -golden it writes down what Kafka's print.
 func (b *bench) txnTools(ctx context.Context, ref *reference) error {
-	if !b.wants("transactions", "tools", "script") {
-		return nil
-	}
 	if b.classes == nil {
 		b.report.add(result{suite: "transactions", client: "tools", check: "script", outcome: notRun, reason: "no Java"})
 		return nil
