@@ -34,7 +34,7 @@ func (d *driver) transform(args []string) error {
 		cancel()
 	}()
 	session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(d.bootstrap), kgo.ConsumeTopics(in), kgo.ConsumerGroup(group),
-		kgo.TransactionalID(id), kgo.TransactionTimeout(20*time.Second), kgo.DefaultProduceTopic(out), kgo.RequireStableFetchOffsets(),
+		kgo.TransactionalID(id), kgo.TransactionTimeout(20*time.Second), kgo.DefaultProduceTopic(out),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(200*time.Millisecond),
 		kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(time.Second), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
