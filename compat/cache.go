@@ -100,13 +100,18 @@ func (c *cache) java() (*javaTools, error) {
 	if err := c.command("java", "openjdk-17-jre-headless"); err != nil {
 		return nil, err
 	}
-	dir, err := c.installed("java", []string{"java/pom.xml"}, func(dir string) error {
+	return c.jars("java", "java")
+}
+
+// jars answers the jars of a pom, after they came from Maven Central.
+func (c *cache) jars(name, pom string) (*javaTools, error) {
+	dir, err := c.installed(name, []string{pom + "/pom.xml"}, func(dir string) error {
 		if err := c.command("mvn", "maven"); err != nil {
 			return err
 		}
 		jars := filepath.Join(dir, "jars")
 		return errors.Join(os.MkdirAll(filepath.Join(dir, "archives"), 0o755),
-			c.do(filepath.Join(c.source, "java"), "mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+jars))
+			c.do(filepath.Join(c.source, pom), "mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+jars))
 	})
 	jars, globErr := filepath.Glob(filepath.Join(dir, "jars", "*.jar"))
 	return &javaTools{jars: jars, archives: filepath.Join(dir, "archives"),
@@ -133,7 +138,7 @@ func (c *cache) node() (string, error) {
 	if err := c.command("node", "nodejs", "npm"); err != nil {
 		return "", err
 	}
-	own := []string{"clients/node/package.json", "clients/node/package-lock.json", "clients/node/client.js", "clients/node/members.js",
+	own := []string{"clients/node/package.json", "clients/node/package-lock.json", "clients/node/client.js", "clients/node/members.js", "clients/node/transform.js",
 		"clients/node/codecs.js"}
 	return c.installed("node", own, func(dir string) error {
 		for _, name := range own {

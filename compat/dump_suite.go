@@ -47,9 +47,11 @@ func (b *bench) dumpChecks(ctx context.Context) error {
 			{".log, records decompressed", []string{"--deep-iteration"}, logs.topics},
 			{".index", []string{}, withSuffix(logs.topics, ".index")},
 			{".timeindex", []string{}, withSuffix(logs.topics, ".timeindex")},
+			{".txnindex and .snapshot", nil, logs.producers},
 			{"--offsets-decoder", []string{"--offsets-decoder"}, logs.offsets},
+			{"--transaction-log-decoder", []string{"--transaction-log-decoder"}, logs.transactions},
 			{"--cluster-metadata-decoder", []string{"--cluster-metadata-decoder"}, logs.metadata},
-			{".index of internal topics", nil, withSuffix(slices.Concat(logs.offsets, logs.metadata), ".index")},
+			{".index of internal topics", nil, withSuffix(slices.Concat(logs.offsets, logs.transactions, logs.metadata), ".index")},
 		} {
 			if !b.wants("dump", suite, k.name) || len(k.files) == 0 {
 				continue
@@ -62,9 +64,8 @@ func (b *bench) dumpChecks(ctx context.Context) error {
 	return nil
 }
 
-// logFiles are the .log files of a data directory that hold something, without
-// their suffix.
-type logFiles struct{ topics, offsets, metadata []string }
+// logFiles are the .log files of a data directory that hold something, and what it has of producers.
+type logFiles struct{ topics, offsets, transactions, metadata, producers []string }
 
 func logsOf(dir string) (logFiles, error) {
 	var out logFiles
@@ -88,6 +89,8 @@ func logsOf(dir string) (logFiles, error) {
 			continue // nothing in it, or on its way out
 		case strings.HasPrefix(partition, "__consumer_offsets-"):
 			into = &out.offsets
+		case strings.HasPrefix(partition, "__transaction_state-"):
+			into = &out.transactions
 		case partition == "__cluster_metadata-0":
 			into = &out.metadata
 		}
@@ -95,11 +98,30 @@ func logsOf(dir string) (logFiles, error) {
 			*into = append(*into, strings.TrimSuffix(name, ".log"))
 		}
 	}
-	out.topics, out.offsets, out.metadata = withSuffix(out.topics, ".log"), withSuffix(out.offsets, ".log"), withSuffix(out.metadata, ".log")
+	for _, list := range []*[]string{&out.topics, &out.offsets, &out.transactions, &out.metadata} {
+		*list = withSuffix(*list, ".log")
+	}
+	out.producers, err = producerFiles(dir)
+	if err != nil {
+		return out, err
+	}
 	if len(out.topics) == 0 || len(out.metadata) == 0 {
 		return out, fmt.Errorf("%s holds no records", dir)
 	}
 	return out, nil
+}
+
+// producerFiles are the transaction indexes and producer snapshots of a data directory that hold something.
+func producerFiles(dir string) ([]string, error) {
+	indexes, err1 := filepath.Glob(filepath.Join(dir, "*", "*.txnindex"))
+	snapshots, err2 := filepath.Glob(filepath.Join(dir, "*", "*.snapshot"))
+	var out []string
+	for _, name := range slices.Concat(indexes, snapshots) {
+		if info, err := os.Stat(name); err == nil && info.Size() > 0 && len(out) < dumpLogs {
+			out = append(out, name)
+		}
+	}
+	return out, errors.Join(err1, err2)
 }
 
 func withSuffix(names []string, suffix string) []string {

@@ -38,6 +38,7 @@ type bench struct {
 	clients []client
 	java    *javaTools   // nil where Java is not to be had
 	members *javaMembers // nil likewise, and before the suite groups
+	classes *javaClasses // nil likewise, and before the suite transactions
 	report  *report
 	log     io.Writer // the output of brokers and clients
 	dirs    []string  // data directories left behind by stopped brokers, for kafka-dump-log
@@ -141,6 +142,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"swap", b.swapChecks},
 		{"compaction", b.compactionChecks},
 		{"metadata", b.metadataChecks},
+		{"transactions", b.transactionChecks},
 		{"dump", b.dumpChecks},
 		{"check", b.inspectChecks},
 		{"groups", b.groupsChecks},

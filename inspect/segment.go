@@ -244,7 +244,9 @@ func (s *segment) checkHeader(e *entry) {
 			s.compact = yes // only a compaction leaves this
 		}
 	}
-	if h.HasProducer() && !h.Control() && (h.ProducerEpoch < 0 || h.BaseSequence < 0) {
+	// A group coordinator writes offsets in the name of a transaction's producer, and counts none of its batches.
+	counted := !h.Control() && !(s.as == KindOffsets && h.Transactional() && h.BaseSequence == batch.NoSequence)
+	if h.HasProducer() && (h.ProducerEpoch < 0 || counted && h.BaseSequence < 0) {
 		s.say(Damage, s.file, e.pos, h.BaseOffset, "", "producer %d with epoch %d and sequence %d", h.ProducerID, h.ProducerEpoch, h.BaseSequence)
 	}
 }

@@ -4,6 +4,8 @@
 //	franz BOOTSTRAP serve
 //	franz BOOTSTRAP feed TOPIC CODEC
 //	franz BOOTSTRAP members
+//	franz BOOTSTRAP transform IN OUT GROUP ID SEED HOLD
+//	franz BOOTSTRAP read TOPIC PARTITIONS
 package main
 
 import (
@@ -62,7 +64,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: franz BOOTSTRAP serve | feed TOPIC CODEC | members")
+		return errors.New("usage: franz BOOTSTRAP serve | feed TOPIC CODEC | members | transform ... | read TOPIC PARTITIONS")
 	}
 	cl, err := kgo.NewClient(kgo.SeedBrokers(args[0]))
 	if err != nil {
@@ -75,6 +77,12 @@ func run(args []string) error {
 	}
 	if args[1] == "members" {
 		return member.Serve(d.join)
+	}
+	if args[1] == "transform" {
+		return d.transform(args[2:])
+	}
+	if args[1] == "read" && len(args) == 4 {
+		return d.read(args[2], args[3])
 	}
 	return d.serve()
 }
