@@ -158,7 +158,11 @@ func (c *checker) readOffsets(d *dataDir, name string) {
 	var lines []log.PartitionOffset
 	if err == nil {
 		lines, err = log.ParseOffsets(b)
-		if err == nil && len(b) == 0 {
+		switch {
+		case err != nil || len(b) > 0:
+		case name == cleanerFile:
+			d.say(Notice, name, none, "", "it is empty, as Kafka makes it before it compacts for the first time")
+		default:
 			err = fmt.Errorf("it is empty")
 		}
 	}
