@@ -87,7 +87,7 @@ func (b *Broker) addTransaction(ctx context.Context, c *protocol.Call, a *additi
 		switch {
 		case c.Version < 4 && (t != nil && t.Internal || !b.mayTopic(c, OpWrite, p.Topic)):
 			codes[i], refused = kerr.TopicAuthorizationFailed.Code, true
-		case t == nil || p.Index < 0 || int(p.Index) >= len(t.Partitions):
+		case !hasPartition(t, p.Index):
 			codes[i], refused = kerr.UnknownTopicOrPartition.Code, true
 		}
 	}

@@ -21,7 +21,7 @@ func (b *Broker) writeTxnMarkers(_ context.Context, c *protocol.Call) protocol.A
 	resp := kmsg.NewPtrWriteTxnMarkersResponse()
 	resp.Version = c.Version
 	allowed := b.mayCluster(c, OpAlter) || b.mayCluster(c, OpClusterAction)
-	return protocol.Later(func(ctx context.Context) protocol.Response {
+	return protocol.Later(func(context.Context) protocol.Response {
 		results := markerResults{}
 		valid := !slices.ContainsFunc(req.Markers, func(m kmsg.WriteTxnMarkersRequestMarker) bool { return b.unwritable(&m) })
 		for i := range req.Markers {
@@ -34,7 +34,7 @@ func (b *Broker) writeTxnMarkers(_ context.Context, c *protocol.Call) protocol.A
 			case !valid:
 				fill(codes, kerr.UnknownServerError.Code)
 			default:
-				b.writeMarker(ctx, m, ps, codes)
+				b.writeMarker(m, ps, codes)
 			}
 			results.add(m.ProducerID, ps, codes)
 		}
@@ -68,8 +68,8 @@ func fill(codes []int16, code int16) {
 	}
 }
 
-func (b *Broker) writeMarker(ctx context.Context, m *kmsg.WriteTxnMarkersRequestMarker, ps []txn.Partition, codes []int16) {
-	errs := b.writeMarkers(ctx, ps, marker{txn.Producer{ID: m.ProducerID, Epoch: m.ProducerEpoch}, m.Committed, m.CoordinatorEpoch, int16(m.TransactionVersion)})
+func (b *Broker) writeMarker(m *kmsg.WriteTxnMarkersRequestMarker, ps []txn.Partition, codes []int16) {
+	errs := b.writeMarkers(ps, marker{txn.Producer{ID: m.ProducerID, Epoch: m.ProducerEpoch}, m.Committed, m.CoordinatorEpoch, int16(m.TransactionVersion)})
 	for i, p := range ps {
 		if codes[i] = codeOf(errs[i]); !hasPartition(b.image().Topic(p.Topic), p.Index) {
 			codes[i] = kerr.UnknownTopicOrPartition.Code

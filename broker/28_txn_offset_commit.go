@@ -52,7 +52,7 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 		}
 		for _, t := range reply.(*kmsg.TxnOffsetCommitResponse).Topics {
 			for _, p := range t.Partitions {
-				results.add(t.Topic, p.Partition, p.ErrorCode)
+				results.add(t.Topic, p.Partition, loadingCode(p.ErrorCode, c.Version))
 			}
 		}
 		return resp
@@ -97,7 +97,7 @@ func (b *Broker) knownTxnCommits(c *protocol.Call, req *kmsg.TxnOffsetCommitRequ
 			switch {
 			case !may:
 				results.add(t.Topic, p.Partition, kerr.TopicAuthorizationFailed.Code)
-			case topic == nil || p.Partition < 0 || int(p.Partition) >= len(topic.Partitions):
+			case !hasPartition(topic, p.Partition):
 				results.add(t.Topic, p.Partition, kerr.UnknownTopicOrPartition.Code)
 			default:
 				kept.Partitions = append(kept.Partitions, p)
@@ -174,19 +174,12 @@ func (b *Broker) commitsOffsets(p txn.Partition, id int64, epoch int16) (open bo
 }
 
 // Bounds of the wait for a transaction that is being ended while the next one of the producer begins: nearly always that
-// is a matter of milliseconds (add.partitions.to.txn.retry.backoff.ms, .max.ms). guard is called each time before the
-// coordinator is asked: a marker of the transaction that ends is no harm to the next one.
+// is a matter of milliseconds (add.partitions.to.txn.retry.backoff.ms, .max.ms). guard takes the guards of
+// the caller anew before the coordinator is asked again: a marker of the transaction that ends is no harm to the next one.
 func (b *Broker) addWithPatience(ctx context.Context, e txn.Add, guard func() error) []int16 {
 	c := b.conf.Load()
 	pause, until := millis(c.Int("add.partitions.to.txn.retry.backoff.ms")), time.Now().Add(millis(c.Int("add.partitions.to.txn.retry.backoff.max.ms")))
 	for {
-		if err := guard(); err != nil {
-			codes := make([]int16, len(e.Partitions))
-			for i := range codes {
-				codes[i] = codeOf(err)
-			}
-			return codes
-		}
 		codes := b.addPartitions(ctx, e)
 		if len(codes) == 0 || codes[0] != kerr.ConcurrentTransactions.Code || !time.Now().Before(until) {
 			return codes
@@ -194,6 +187,10 @@ func (b *Broker) addWithPatience(ctx context.Context, e txn.Add, guard func() er
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
+			return codes
+		}
+		if err := guard(); err != nil {
+			fill(codes, codeOf(err))
 			return codes
 		}
 	}

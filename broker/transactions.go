@@ -86,7 +86,7 @@ type markerJobs struct {
 	wg   sync.WaitGroup
 }
 
-// end ends the writers of the load before: one of those could write a marker that the new load has written too, when
+// end ends the writers of the load before, once what they have appended is durable: one of those could write a marker that the new load has written too, when
 // the producer has begun its next transaction already, and would end that. Once it returns none of them writes any more.
 func (j *markerJobs) end() {
 	j.mu.Lock()
@@ -134,12 +134,12 @@ func (x *transactions) writeAll(ctx context.Context, key partitionKey, m txn.Wri
 		}
 		var failed []txn.Partition
 		var err error
-		for i, e := range x.b.writeMarkers(ctx, left, marker{m.Producer, m.Commit, epoch, m.Version}) {
-			// An epoch that is not newer means that the marker is there, written by a coordinator before this one.
+		for i, e := range x.b.writeMarkers(left, marker{m.Producer, m.Commit, epoch, m.Version}) {
 			if errors.Is(e, log.ErrCoordinatorFenced) {
 				x.b.log.Warn("a newer coordinator has written markers of a transaction", "transactionalId", m.TransactionalID, "err", e)
 				return
 			}
+			// An epoch that is not newer means that the marker is there, durable, written by a load before this one.
 			if e != nil && !errors.Is(e, log.ErrInvalidProducerEpoch) && !errors.Is(e, kerr.InvalidProducerEpoch) {
 				failed, err = append(failed, left[i]), e
 			}
@@ -160,13 +160,14 @@ type marker struct {
 }
 
 // writeMarkers writes a marker into each partition and returns when they are durable, with an error for each. A partition
-// that does not exist any more needs none.
-func (b *Broker) writeMarkers(ctx context.Context, ps []txn.Partition, m marker) []error {
+// that does not exist any more needs none. What it has appended it waits for as long as the broker lives: a later writer
+// that finds the marker there takes it for durable.
+func (b *Broker) writeMarkers(ps []txn.Partition, m marker) []error {
 	errs, commits := make([]error, len(ps)), make([]*log.Commit, len(ps))
 	for i, p := range ps {
 		t := b.image().Topic(p.Topic)
 		switch {
-		case t == nil || int(p.Index) >= len(t.Partitions) || p.Index < 0:
+		case !hasPartition(t, p.Index):
 		case p.Topic == offsetsTopic:
 			errs[i] = b.endOffsets(t, p.Index, m)
 		default:
@@ -180,7 +181,7 @@ func (b *Broker) writeMarkers(ctx context.Context, ps []txn.Partition, m marker)
 		select {
 		case <-c.Done():
 			errs[i] = c.Err()
-		case <-ctx.Done():
+		case <-b.life.Done():
 			errs[i] = errClosing
 		}
 	}
@@ -246,9 +247,7 @@ func (b *Broker) addPartitions(ctx context.Context, e txn.Add) []int16 {
 		}
 		code = added.Code
 	}
-	for i := range codes {
-		codes[i] = code
-	}
+	fill(codes, code)
 	return codes
 }
 

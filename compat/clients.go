@@ -195,6 +195,28 @@ func (b *bench) withBroker(ctx context.Context, name string, f func(*target, *re
 	return nil
 }
 
+// bareBroker runs f with a broker of its own that has settings, and the reference: withBroker
+// without the clients of the table.
+func (b *bench) bareBroker(ctx context.Context, name string, settings []string, f func(*target, *reference) error) (err error) {
+	t, err := b.newTarget(name, settings...)
+	if err != nil {
+		return err
+	}
+	if err := t.Start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Stop()) }()
+	ref, err := newReference(t.bootstrap)
+	if err != nil {
+		return err
+	}
+	defer ref.close()
+	if err := f(t, ref); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
 // versions writes down which clients these are.
 func (b *bench) versions(ctx context.Context) {
 	for _, c := range b.clients {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 )
 
@@ -20,7 +19,7 @@ func (b *bench) groupsChecks(ctx context.Context) error {
 	// What both need is installed once, before.
 	clients := b.groupClients()
 	wg.Go(func() {
-		members = b.groupBroker(ctx, "groups", groupSettings(), func(t *target, ref *reference) error {
+		members = b.bareBroker(ctx, "groups", groupSettings(), func(t *target, ref *reference) error {
 			if err := b.groupMatrix(ctx, t, ref, clients); err != nil {
 				return err
 			}
@@ -37,32 +36,11 @@ func (b *bench) groupsChecks(ctx context.Context) error {
 			b.report.add(result{suite: "groups", client: "tools", check: "scripts", outcome: notRun, reason: clients[0].missing})
 			return
 		}
-		tools = b.groupBroker(ctx, "group-tools", nil, func(_ *target, ref *reference) error { return b.groupToolChecks(ctx, ref) })
+		tools = b.bareBroker(ctx, "group-tools", nil, func(_ *target, ref *reference) error { return b.groupToolChecks(ctx, ref) })
 	})
 	wg.Wait()
 	if err := errors.Join(members, tools); err != nil {
 		return err
 	}
 	return b.groupSpeed(ctx, clients)
-}
-
-// groupBroker runs f with a broker of its own.
-func (b *bench) groupBroker(ctx context.Context, name string, settings []string, f func(*target, *reference) error) (err error) {
-	t, err := b.newTarget(name, settings...)
-	if err != nil {
-		return err
-	}
-	if err := t.Start(); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.Stop()) }()
-	ref, err := newReference(t.bootstrap)
-	if err != nil {
-		return err
-	}
-	defer ref.close()
-	if err := f(t, ref); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
 }

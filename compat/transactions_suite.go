@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 )
 
@@ -19,12 +17,16 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 	if b.wants("transactions", "tools", "script") {
 		// An old client's batches are taken although its coordinator does not know of them.
 		unverified := []string{"transaction.partition.verification.enable=false"}
-		err := b.txnBroker(ctx, "transaction-tools", unverified, func(_ *target, ref *reference) error { return b.txnTools(ctx, ref) })
+		err := b.bareBroker(ctx, "transaction-tools", unverified, func(t *target, ref *reference) error {
+			b.leaveData(t)
+			return b.txnTools(ctx, ref)
+		})
 		if err != nil {
 			return err
 		}
 	}
-	return b.txnBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
+	return b.bareBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
+		b.leaveData(t)
 		if err := b.txnLateEnds(ctx, ref); err != nil {
 			return err
 		}
@@ -36,24 +38,5 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 	})
 }
 
-// txnBroker runs f with a broker of its own, which leaves its data to the suite dump.
-func (b *bench) txnBroker(ctx context.Context, name string, settings []string, f func(*target, *reference) error) (err error) {
-	t, err := b.newTarget(name, settings...)
-	if err != nil {
-		return err
-	}
-	if err := t.Start(); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.Stop()) }()
-	ref, err := newReference(t.bootstrap)
-	if err != nil {
-		return err
-	}
-	defer ref.close()
-	if err := f(t, ref); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	b.dirs = append(b.dirs, t.data)
-	return ctx.Err()
-}
+// leaveData gives the data of a broker to the suites dump and check, once it has stopped.
+func (b *bench) leaveData(t *target) { b.dirs = append(b.dirs, t.data) }

@@ -93,8 +93,8 @@ func (t *turn) txnCommit(e TxnCommit) *kmsg.TxnOffsetCommitResponse {
 	if txn := t.open[e.Req.ProducerID]; txn != nil && e.Req.ProducerEpoch < txn.epoch {
 		err = kerr.InvalidProducerEpoch
 	}
-	if err == nil && e.Guard.passed(t.Shard, e.Req.ProducerID) {
-		err = kerr.InvalidTxnState
+	if err == nil {
+		err = e.Guard.refusal(t.Shard, e.Req.ProducerID)
 	}
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	resp.Version = e.Version

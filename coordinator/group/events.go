@@ -90,7 +90,8 @@ type Commit struct {
 type TxnCommit struct {
 	Req     *kmsg.TxnOffsetCommitRequest
 	Version int16
-	// Guard was taken before the transaction coordinator was asked. INVALID_TXN_STATE if a marker has come since.
+	// Guard was taken before the transaction coordinator was asked. INVALID_TXN_STATE if a marker has come
+	// since, COORDINATOR_LOAD_IN_PROGRESS if that is not known any more.
 	Guard TxnGuard
 }
 

@@ -1,5 +1,7 @@
 package group
 
+import "github.com/twmb/franz-go/pkg/kerr"
+
 // keptMarks is how many of its newest markers a shard remembers.
 const keptMarks = 4096
 
@@ -33,7 +35,16 @@ type TxnGuard struct {
 // guardTxn handles a GuardTxn event.
 func (t *turn) guardTxn() TxnGuard { return TxnGuard{t.Shard, t.marks.count} }
 
-// passed tells that a marker of the producer may have come after the guard was taken, or that the shard was loaded again.
-func (g TxnGuard) passed(s *Shard, producerID int64) bool {
-	return g.of != nil && (g.of != s || g.marks < s.marks.count-keptMarks || s.marks.last[producerID] > g.marks)
+// refusal tells why a commit of the producer may not begin a transaction: a marker has come since the guard was taken, or
+// that is not known any more, and the client is to ask again.
+func (g TxnGuard) refusal(s *Shard, producerID int64) *kerr.Error {
+	switch {
+	case g.of == nil:
+		return nil
+	case g.of != s, g.marks < s.marks.count-keptMarks:
+		return kerr.CoordinatorLoadInProgress
+	case s.marks.last[producerID] > g.marks:
+		return kerr.InvalidTxnState
+	}
+	return nil
 }

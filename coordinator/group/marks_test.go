@@ -3,6 +3,8 @@ package group
 import (
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/rotpeter/rotpeter/coordinator"
 )
 
@@ -16,30 +18,30 @@ func TestTxnGuard(t *testing.T) {
 		turn := turn{Shard: s}
 		return turn.guardTxn()
 	}
-	check := func(g TxnGuard, producerID int64, want bool) {
+	check := func(g TxnGuard, producerID int64, want *kerr.Error) {
 		t.Helper()
-		if got := g.passed(s, producerID); got != want {
-			t.Errorf("passed: %t, want %t, after %d markers", got, want, s.marks.count)
+		if got := g.refusal(s, producerID); got != want {
+			t.Errorf("%v, want %v, after %d markers", got, want, s.marks.count)
 		}
 	}
 	mark(0)
 	g := take()
-	check(g, 0, false)
+	check(g, 0, nil)
 	mark(1)
-	check(g, 0, false)
+	check(g, 0, nil)
 	mark(0)
-	check(g, 0, true)
-	check(take(), 0, false)
-	check(TxnGuard{}, 0, false)
-	check(TxnGuard{of: New(DefaultOptions(func(string) string { return "m" }, func() string { return "i" }))}, 0, true)
+	check(g, 0, kerr.InvalidTxnState)
+	check(take(), 0, nil)
+	check(TxnGuard{}, 0, nil)
+	check(TxnGuard{of: New(DefaultOptions(func(string) string { return "m" }, func() string { return "i" }))}, 0, kerr.CoordinatorLoadInProgress)
 
 	g = take()
 	for range keptMarks {
 		mark(1)
 	}
-	check(g, 7, false)
+	check(g, 7, nil)
 	mark(1)
-	check(g, 7, true)
+	check(g, 7, kerr.CoordinatorLoadInProgress)
 	for i := range int64(3 * keptMarks) {
 		mark(i)
 	}
@@ -48,5 +50,5 @@ func TestTxnGuard(t *testing.T) {
 	}
 	g = take()
 	mark(9_999)
-	check(g, 9_999, true)
+	check(g, 9_999, kerr.InvalidTxnState)
 }
