@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/script"
 )
 
 // apply puts records into the journal of a node, as if it had always had them.
@@ -136,7 +137,7 @@ func TestManyElections(t *testing.T) {
 	n.journal = append(slices.Clone(whole), n.journal[len(whole):len(whole)+MaxRecordsPerBatch]...)
 	n.s = n.load()
 	if got, want := dumpImage(n.s.Image()), dumpImage(before); got != want {
-		t.Fatalf("half a transaction shows: %s", firstDifference(want, got))
+		t.Fatalf("half a transaction shows: %s", script.Difference(want, got))
 	}
 	if b := n.ask(Bootstrap{}).(Bootstrapped); !b.Aborted || b.Fresh {
 		t.Errorf("%+v", b)

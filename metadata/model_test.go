@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/script"
 )
 
 // checkImage holds what is true of every image.
@@ -86,7 +87,7 @@ func TestRandomRuns(t *testing.T) {
 			checkModel(t, n.s.Image(), m)
 			for _, k := range old {
 				if got := dumpImage(k.img); got != k.text {
-					t.Fatalf("a published image changed: %s", firstDifference(k.text, got))
+					t.Fatalf("a published image changed: %s", script.Difference(k.text, got))
 				}
 				checkModel(t, k.img, k.topics)
 				if err := checkImage(k.img); err != nil {
@@ -258,11 +259,11 @@ func TestTransactionAborted(t *testing.T) {
 		&TopicRecord{Name: "z.z", TopicID: testID(501)},
 		&ProducerIDsRecord{NextProducerID: 5000})
 	if got := dumpImage(n.s.Image()); got != before {
-		t.Fatalf("inside the transaction: %s", firstDifference(before, got))
+		t.Fatalf("inside the transaction: %s", script.Difference(before, got))
 	}
 	apply(&AbortTransactionRecord{})
 	if got := dumpImage(n.s.Image()); got != before {
-		t.Fatalf("after the abort: %s", firstDifference(before, got))
+		t.Fatalf("after the abort: %s", script.Difference(before, got))
 	}
 	n.checkLoad()
 	// The names of the aborted transaction collide with nothing.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/script"
 )
 
 var golden = flag.Bool("golden", false, "rewrite expectations")
@@ -29,25 +30,8 @@ func compareGolden(t *testing.T, file, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s:\n%s", file, firstDifference(string(want), got))
+		t.Errorf("%s:\n%s", file, script.Difference(string(want), got))
 	}
-}
-
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		var a, b string
-		if i < len(w) {
-			a = w[i]
-		}
-		if i < len(g) {
-			b = g[i]
-		}
-		if a != b {
-			return fmt.Sprintf("line %d\n want %s\n got  %s", i+1, a, b)
-		}
-	}
-	return "equal"
 }
 
 // node is a shard with its journal.
@@ -118,7 +102,7 @@ func (n *node) checkLoad() {
 		n.t.Fatalf("load: %v", s.Err())
 	}
 	if live, loaded := dumpImage(n.s.Image()), dumpImage(s.Image()); live != loaded {
-		n.t.Fatalf("load differs from live: %s", firstDifference(live, loaded))
+		n.t.Fatalf("load differs from live: %s", script.Difference(live, loaded))
 	}
 	if err := checkImage(s.Image()); err != nil {
 		n.t.Fatal(err)

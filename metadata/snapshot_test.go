@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/script"
 )
 
 // The record types and their highest versions are those of Kafka 4.3.1
@@ -107,7 +108,7 @@ func (n *node) loadFrom(s snapshot, to int) *Shard {
 		shard.Apply(coordinator.Record{Value: b})
 		if i+1 == len(s.records) {
 			if got := dumpImage(shard.Image()); got != s.text {
-				n.t.Fatalf("the snapshot differs from its image: %s", firstDifference(s.text, got))
+				n.t.Fatalf("the snapshot differs from its image: %s", script.Difference(s.text, got))
 			}
 		}
 	}
@@ -144,7 +145,7 @@ func TestSnapshotEqualsLog(t *testing.T) {
 			for _, s := range taken {
 				shard := n.loadFrom(s, len(n.journal))
 				if got := dumpImage(shard.Image()); got != want {
-					t.Fatalf("from the snapshot at %d: %s", s.at, firstDifference(want, got))
+					t.Fatalf("from the snapshot at %d: %s", s.at, script.Difference(want, got))
 				}
 				again := slices.Collect(n.loadFrom(s, s.at).Image().SnapshotRecords())
 				if !slices.EqualFunc(again, s.records, bytes.Equal) {
@@ -196,7 +197,7 @@ func TestSnapshotAtOlderLevels(t *testing.T) {
 			&PartitionRecord{TopicID: testID(50), Replicas: []int32{1}, Isr: []int32{1}, Leader: 1, LeaderEpoch: 4, PartitionEpoch: 5})
 		s := n.snapshot()
 		if got := dumpImage(n.loadFrom(s, s.at).Image()); got != s.text {
-			t.Errorf("level %d: %s", level, firstDifference(s.text, got))
+			t.Errorf("level %d: %s", level, script.Difference(s.text, got))
 		}
 		for i, b := range s.records {
 			want := [][]byte{{1, 12, 0}, {1, 0, byte(recordVersion(&RegisterBrokerRecord{}, level))}, {1, 2, 0}, {1, 3, byte(recordVersion(&PartitionRecord{}, level))}}[i]

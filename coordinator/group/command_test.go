@@ -8,16 +8,19 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/rotpeter/rotpeter/internal/script"
 )
 
 // args are the key=value arguments of a command.
 type args map[string]string
 
-func (a args) str(key, otherwise string) string {
-	if v, ok := a[key]; ok {
-		return v
-	}
-	return otherwise
+func (a args) str(key, otherwise string) string { return script.Text(a, key, otherwise) }
+
+func (a args) int(key string, otherwise int64) int64 { return script.Int(a, key, otherwise) }
+
+func (a args) duration(key string, otherwise time.Duration) time.Duration {
+	return script.Duration(a, key, otherwise)
 }
 
 // ptr returns nil where the argument is absent.
@@ -26,28 +29,6 @@ func (a args) ptr(key string) *string {
 		return &v
 	}
 	return nil
-}
-
-func (a args) int(key string, otherwise int64) int64 {
-	if v, ok := a[key]; ok {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
-			panic(err)
-		}
-		return n
-	}
-	return otherwise
-}
-
-func (a args) duration(key string, otherwise time.Duration) time.Duration {
-	if v, ok := a[key]; ok {
-		d, err := time.ParseDuration(v)
-		if err != nil {
-			panic(err)
-		}
-		return d
-	}
-	return otherwise
 }
 
 func (a args) millis(key string, otherwise time.Duration) int32 {
@@ -70,12 +51,8 @@ func (a args) version(otherwise int16) int16 { return int16(a.int("version", int
 
 // command runs one line of a script.
 func (w *world) command(line string) {
-	name, rest, _ := strings.Cut(line, " ")
-	a := args{}
-	for field := range strings.FieldsSeq(rest) {
-		k, v, _ := strings.Cut(field, "=")
-		a[k] = v
-	}
+	name, given, rest := script.Command(line)
+	a := args(given)
 	switch name {
 	case "options":
 		if a["ids"] == "anew" {

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/script"
 )
 
 // unspaced decodes hex digits with blanks between.
@@ -217,7 +218,7 @@ reply   t12 OffsetCommit [a/0 error=25/UNKNOWN_MEMBER_ID]
 reply   t13 OffsetFetch g [a/0 = 5 leader-epoch=0]
 `
 	if got := "\n" + w.out.String(); got != want {
-		t.Errorf("%s", firstDifference(want, got))
+		t.Errorf("%s", script.Difference(want, got))
 	}
 	for state, records := range map[string][]coordinator.Record{
 		"Reconciling": {foreignRecord(t, "0014 0001 67", "0000 00000002 00")},
@@ -266,7 +267,7 @@ reply   t5 List
 reply   t6 OffsetFetch g
 `
 	if got := "\n" + w.out.String(); got != want {
-		t.Errorf("%s", firstDifference(want, got))
+		t.Errorf("%s", script.Difference(want, got))
 	}
 	w = newWorld(t, DefaultOptions(nil, nil))
 	w.journal = journal(w)
@@ -286,7 +287,7 @@ reply   t4 List [g type= Empty classic]
 reply   t5 OffsetFetch g [a/0 = 5 leader-epoch=0]
 `
 	if got := "\n" + w.out.String(); got != want {
-		t.Errorf("%s", firstDifference(want, got))
+		t.Errorf("%s", script.Difference(want, got))
 	}
 	// A share group has state elsewhere, which is not served.
 	s := newWorld(t, DefaultOptions(nil, nil))
@@ -302,7 +303,7 @@ reply   t3 OffsetCommit [a/0 error=69/GROUP_ID_NOT_FOUND]
 reply   t4 Delete g error=35/UNSUPPORTED_VERSION
 `
 	if got := "\n" + s.out.String(); got != want {
-		t.Errorf("%s", firstDifference(want, got))
+		t.Errorf("%s", script.Difference(want, got))
 	}
 }
 

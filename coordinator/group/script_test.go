@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/script"
 )
 
 // golden rewrites the expectations of testdata/*.txt with what happened.
@@ -25,73 +23,18 @@ var golden = flag.Bool("golden", false, "rewrite the expectations in testdata")
 //
 // After each command the invariants hold and a shard loaded from the journal has
 // the same hard state.
-
-func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(text))
-			if *golden {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("the script gives something else (go test -golden shows it as a diff):\n%s", firstDifference(string(text), got))
-			}
-		})
-	}
-}
-
-// firstDifference shows where two texts part.
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			from := max(i-8, 0)
-			return fmt.Sprintf("line %d, after\n%s\nwant %s\ngot  %s", i+1, strings.Join(w[from:i], "\n"), w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("want %d lines, got %d", len(w), len(g))
-}
+func TestScripts(t *testing.T) { script.Files(t, *golden, runScript) }
 
 // runScript returns the script with its expectations made anew.
 func runScript(t *testing.T, text string) string {
 	w := newWorld(t, DefaultOptions(nil, nil))
-	var out strings.Builder
-	for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
-		input, _, hasOutput := strings.Cut(block, "----")
-		var given bytes.Buffer
-		ran := false
-		for line := range strings.Lines(input) {
-			line = strings.TrimSpace(line)
-			if line == "" || strings.HasPrefix(line, "#") {
-				continue
-			}
-			ran = true
-			w.out = &given
+	return script.Blocks(text, func(commands []string) string {
+		w.out = &bytes.Buffer{}
+		for _, line := range commands {
 			w.command(line)
 		}
-		out.WriteString(strings.TrimSpace(input))
-		if ran || hasOutput {
-			fmt.Fprintf(&out, "\n----\n%s", given.String())
-			if ran {
-				fmt.Fprintf(&out, "next    %s\n", w.next())
-			}
-		} else {
-			out.WriteString("\n")
-		}
-		out.WriteString("\n")
-	}
-	return strings.TrimSpace(out.String()) + "\n"
+		return fmt.Sprintf("%snext    %s\n", w.out.String(), w.next())
+	})
 }
 
 // world is a shard with its journal and a clock.

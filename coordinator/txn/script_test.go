@@ -5,8 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/script"
 )
 
 // golden rewrites the expectations of testdata/*.txt with what happened.
@@ -23,64 +22,17 @@ var golden = flag.Bool("golden", false, "rewrite the expectations in testdata")
 
 // The scripts: blocks of commands, a line "----", what they gave, a blank line. After each command a shard loaded from
 // the journal has the same hard state.
-func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(text))
-			if *golden {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("the script gives something else (go test -golden shows it as a diff):\n%s", firstDifference(string(text), got))
-			}
-		})
-	}
-}
-
-// firstDifference shows where two texts part.
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			return fmt.Sprintf("line %d, after\n%s\nwant %s\ngot  %s", i+1, strings.Join(w[max(i-8, 0):i], "\n"), w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("want %d lines, got %d", len(w), len(g))
-}
+func TestScripts(t *testing.T) { script.Files(t, *golden, runScript) }
 
 func runScript(t *testing.T, text string) string {
 	w := newWorld(t, DefaultOptions())
-	var out strings.Builder
-	for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
-		input, _, _ := strings.Cut(block, "----")
+	return script.Blocks(text, func(commands []string) string {
 		w.out.Reset()
-		ran := false
-		for line := range strings.Lines(input) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-				ran = true
-				w.command(line)
-			}
+		for _, line := range commands {
+			w.command(line)
 		}
-		out.WriteString(strings.TrimSpace(input))
-		if ran {
-			fmt.Fprintf(&out, "\n----\n%snext    %s\n", w.out.String(), w.next())
-		} else {
-			out.WriteString("\n")
-		}
-		out.WriteString("\n")
-	}
-	return strings.TrimSpace(out.String()) + "\n"
+		return fmt.Sprintf("%snext    %s\n", w.out.String(), w.next())
+	})
 }
 
 // world is a shard with its journal and a clock.
@@ -209,33 +161,12 @@ func (w *world) advance(d time.Duration) {
 // args are the key=value arguments of a command.
 type args map[string]string
 
-func (a args) str(key, otherwise string) string {
-	if v, ok := a[key]; ok {
-		return v
-	}
-	return otherwise
-}
+func (a args) str(key, otherwise string) string { return script.Text(a, key, otherwise) }
 
-func (a args) int(key string, otherwise int64) int64 {
-	if v, ok := a[key]; ok {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
-			panic(err)
-		}
-		return n
-	}
-	return otherwise
-}
+func (a args) int(key string, otherwise int64) int64 { return script.Int(a, key, otherwise) }
 
 func (a args) duration(key string, otherwise time.Duration) time.Duration {
-	if v, ok := a[key]; ok {
-		d, err := time.ParseDuration(v)
-		if err != nil {
-			panic(err)
-		}
-		return d
-	}
-	return otherwise
+	return script.Duration(a, key, otherwise)
 }
 
 // producer reads producer=id/epoch.
@@ -258,12 +189,8 @@ func (a args) partitions() []Partition {
 }
 
 func (w *world) command(line string) {
-	name, rest, _ := strings.Cut(line, " ")
-	a := args{}
-	for field := range strings.FieldsSeq(rest) {
-		k, v, _ := strings.Cut(field, "=")
-		a[k] = v
-	}
+	name, given, _ := script.Command(line)
+	a := args(given)
 	id, version := a.str("id", "x"), int16(a.int("version", int64(w.shard.o.Level)))
 	switch name {
 	case "options":

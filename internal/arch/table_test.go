@@ -59,6 +59,7 @@ var rooms = map[string]room{
 	"internal/vfs":       {libraries: []string{xsys}},
 	"internal/invariant": {},
 	"internal/pipenet":   {},
+	"internal/script":    {},
 	"internal/arch":      {},
 
 	// compat sees the broker from outside, as a client does.
