@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -151,40 +150,30 @@ func brokers(t testing.TB, s string) []int32 {
 // TestScripts runs testdata/*.txt: blocks of a command with indented lines, "----"
 // and what comes of it. After every command a fresh shard that reads the journal
 // must have the same image. -golden rewrites what comes of it.
-func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+func TestScripts(t *testing.T) { script.Files(t, *golden, runScript) }
+
+func runScript(t *testing.T, text string) string {
+	n := newNode(t)
+	var out strings.Builder
+	for i, block := range strings.Split(strings.TrimSpace(text), "\n\n") {
+		if i > 0 {
+			out.WriteString("\n")
+		}
+		input, _, isCommand := strings.Cut(block, "----")
+		if !isCommand {
+			out.WriteString(block + "\n")
+			continue
+		}
+		var lines []string
+		for _, line := range strings.Split(strings.TrimSpace(input), "\n") {
+			if !strings.HasPrefix(line, "#") {
+				lines = append(lines, line)
 			}
-			n := newNode(t)
-			var out strings.Builder
-			for i, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
-				if i > 0 {
-					out.WriteString("\n")
-				}
-				input, _, isCommand := strings.Cut(block, "----")
-				if !isCommand {
-					out.WriteString(block + "\n")
-					continue
-				}
-				var lines []string
-				for _, line := range strings.Split(strings.TrimSpace(input), "\n") {
-					if !strings.HasPrefix(line, "#") {
-						lines = append(lines, line)
-					}
-				}
-				out.WriteString(input + "----\n" + n.command(lines))
-				n.checkLoad()
-			}
-			compareGolden(t, file, out.String())
-		})
+		}
+		out.WriteString(input + "----\n" + n.command(lines))
+		n.checkLoad()
 	}
+	return out.String()
 }
 
 // command runs one command of a script.
