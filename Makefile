@@ -72,6 +72,10 @@ golden: ## rewrite the expected results of the scripts in testdata from what the
 compat: build ## run real clients and tools against the built broker (ONLY=swap or ONLY=clients,dump: these suites; COMPATFLAGS: see go run ./compat -help)
 	$(GO) run ./compat $(if $(ONLY),-suite '$(ONLY)') $(COMPATFLAGS)
 
+.PHONY: mutants
+mutants: ## show that the tests see each of the seeded bugs, and how fast (ONLY=stable: those whose name matches; internal/mutant has the list)
+	$(GO) run ./internal/mutant/hunt -crashes '$(CRASHES)' $(if $(ONLY),-only '$(ONLY)')
+
 .PHONY: bench
 bench: ## run the Go benchmarks of the hot rooms (the scenarios against Apache Kafka are not built yet)
 	$(GO) test -run '^$$' -bench . -benchmem $(TESTFLAGS) $(HOT)
@@ -81,6 +85,7 @@ lint: ## check the formatting (gofmt), go vet, staticcheck
 	@unformatted=$$(find . -name '*.go' -not -path './.*' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
 	  if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
+	$(GO) vet -tags mutants ./internal/mutant
 	$(GO) tool staticcheck ./...
 
 .PHONY: docs

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/log/batch"
 	"github.com/rotpeter/rotpeter/metadata"
@@ -207,10 +209,17 @@ func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, 
 		p.b.metrics.rejected(t.Name, size)
 		return
 	}
-	done, err := l.Append(p.call.Arrived, in.Records, log.AppendOptions{
+	opts := log.AppendOptions{
 		Origin: log.Client, Durable: p.req.Acks == -1 && p.b.durableAcks, LeaderEpoch: part.LeaderEpoch,
 		Verified: x.verified, Guard: x.guard, TransactionVersion: x.version,
-	})
+	}
+	if mutant.On(mutant.AckBeforeWrite) && !opts.Verified {
+		out.ErrorCode, out.BaseOffset, out.LogStartOffset = 0, l.Offsets().End, l.Offsets().Start
+		late := bytes.Clone(in.Records)
+		time.AfterFunc(time.Millisecond, func() { _, _ = l.Append(time.Now(), late, opts) })
+		return
+	}
+	done, err := l.Append(p.call.Arrived, in.Records, opts)
 	if err != nil {
 		if p.refuse(out, err); tellsLogStart(out.ErrorCode) {
 			out.LogStartOffset = l.Offsets().Start
@@ -262,6 +271,9 @@ func (p *produceState) check(t *metadata.Topic, in *protocol.ProducePartition) e
 // refuse fills in the answer of a partition that took nothing.
 func (p *produceState) refuse(out *protocol.ProduceResponsePartition, err error) {
 	out.ErrorCode, out.BaseOffset, out.LogAppendTimeMillis = codeOf(err), -1, -1
+	if mutant.On(mutant.OffsetZeroOnError) {
+		out.BaseOffset = 0
+	}
 	if told := (toldError{}); errors.As(err, &told) {
 		out.ErrorMessage = &told.sentence
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/metadata"
 	"github.com/rotpeter/rotpeter/protocol"
@@ -405,6 +406,9 @@ func (s *fetchSession) tellLocked(p *fetchPlan) bool {
 		high, start = -1, -1
 	}
 	tell := p.chunk.Bytes > 0 || p.code != 0 || p.split.Epoch >= 0 || sp.highMark != high || sp.logStart != start
+	if mutant.On(mutant.SessionTellsTooFew) {
+		tell = p.chunk.Bytes > 0 || p.code != 0
+	}
 	sp.highMark, sp.logStart = high, start
 	if p.chunk.Bytes > 0 {
 		s.order.MoveToBack(sp.place)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/protocol"
 )
 
@@ -113,5 +114,41 @@ func TestFetchSessionEviction(t *testing.T) {
 func TestSessionEpochWraps(t *testing.T) {
 	if e := nextSessionEpoch(math.MaxInt32); e != 1 {
 		t.Errorf("after the largest epoch comes %d, want 1", e)
+	}
+}
+
+// An incremental answer names a partition whose data, high watermark, start or error is news, and no other.
+func TestFetchSessionTellsWhatIsNew(t *testing.T) {
+	c := newSessionCache(1, countingIDs())
+	s, _ := c.begin(sessionRequest(0, 0, 0), 12, time.Unix(1000, 0))
+	marks := func(start, high int64) log.Chunk {
+		return log.Chunk{Offsets: log.Offsets{Start: start, High: high, End: high, Stable: start}}
+	}
+	data := marks(0, 12)
+	data.Bytes = 70
+	for i, step := range []struct {
+		chunk log.Chunk
+		code  int16
+		tell  bool
+	}{
+		{marks(0, 10), 0, true}, // the first answer names all
+		{marks(0, 10), 0, false},
+		{marks(0, 12), 0, true}, // read_committed: of a transaction that is open
+		{marks(0, 12), 0, false},
+		{data, 0, true},
+		{marks(3, 12), 0, true}, // DeleteRecords
+		{marks(3, 12), 0, false},
+		{marks(3, 12), kerr.KafkaStorageError.Code, true},
+		{marks(3, 12), kerr.KafkaStorageError.Code, true}, // errors are repeated
+		{marks(3, 12), 0, true},
+		{marks(3, 12), 0, false},
+	} {
+		p := &fetchPlan{key: sessionKey{name: "t"}, chunk: step.chunk, code: step.code, split: protocol.EpochEndOffset{Epoch: -1}}
+		s.mu.Lock()
+		tell := s.tellLocked(p)
+		s.mu.Unlock()
+		if tell != step.tell {
+			t.Errorf("step %d: told %t, want %t", i, tell, step.tell)
+		}
 	}
 }

@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // producerIDs hands out producer ids from blocks that the metadata log has
@@ -33,6 +35,9 @@ func (p *producerIDs) take(ctx context.Context) (int64, error) {
 			return -1, err
 		}
 		p.next, p.end = first, first+count
+		if mutant.On(mutant.ProducerIDTwice) && first > 0 {
+			p.next--
+		}
 	}
 	id := p.next
 	p.next++

@@ -12,6 +12,7 @@ import (
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/coordinator/group"
 	"github.com/rotpeter/rotpeter/coordinator/txn"
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/log/batch"
 	"github.com/rotpeter/rotpeter/metadata"
@@ -167,7 +168,7 @@ func (b *Broker) writeMarkers(ps []txn.Partition, m marker) []error {
 	for i, p := range ps {
 		t := b.image().Topic(p.Topic)
 		switch {
-		case !hasPartition(t, p.Index):
+		case !hasPartition(t, p.Index), mutant.On(mutant.MarkerSkipped) && i == 1:
 		case p.Topic == offsetsTopic:
 			errs[i] = b.endOffsets(t, p.Index, m)
 		default:

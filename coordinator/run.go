@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rotpeter/rotpeter/internal/invariant"
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // errClosing stops a load because the shell is closing. It never leaves run.
@@ -151,6 +152,13 @@ func join(a, b Result) Result {
 // commit appends the records of a batch, waits until they are durable and then
 // lets the world hear of it.
 func (s *Shell) commit(now time.Time, r Result) error {
+	if mutant.On(mutant.ReplyBeforeDurable) {
+		for _, reply := range r.Replies {
+			if w, ok := reply.To.(*waiter); ok {
+				s.reply(w, reply.Body)
+			}
+		}
+	}
 	if len(r.Records) > 0 {
 		if err := s.append(now, r.Records); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rotpeter/rotpeter/internal/invariant"
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/log/batch"
 )
 
@@ -93,7 +94,7 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 	}
 	err = l.store.withReserve(o.Origin.reserves(), func() error { return l.appendLocked(millis(now), in, &o, c, &out) })
 	durable := o.Durable || l.unflushed >= c.FlushMessages
-	if err == nil && durable && out.Last >= l.durable {
+	if err == nil && durable && out.Last >= l.durable && !mutant.On(mutant.SyncForgotten) {
 		out.Commit = l.joinLocked()
 	}
 	l.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/log/batch"
 )
 
@@ -298,10 +299,13 @@ func (w *cleaning) keeps(h *batch.Header, r *batch.Record) bool {
 	if offset > w.keys.last {
 		return true
 	}
-	if r.Key == nil || offset < w.keys.offset(r.Key) {
+	if r.Key == nil || offset < w.keys.offset(r.Key) || mutant.On(mutant.LastValueDropped) && offset == w.keys.last {
 		return false
 	}
 	horizon, ok := h.DeleteHorizon()
+	if mutant.On(mutant.TombstoneEarly) {
+		horizon, ok = 0, true
+	}
 	return r.Value != nil || !ok || w.nowMillis < horizon
 }
 

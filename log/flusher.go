@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/internal/vfs"
 )
 
@@ -124,6 +125,9 @@ func (l *Log) collectLocked() dirty {
 	all := *l.segments.Load()
 	for i := len(all) - 1; i >= 0 && all[i].end > l.durable; i-- {
 		if g := all[i]; g.exists {
+			if mutant.On(mutant.OldSegmentNotSynced) && i < len(all)-1 {
+				continue
+			}
 			d.segments = append(d.segments, dirtySegment{g, g.size.Load()})
 		}
 	}

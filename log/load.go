@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/log/batch"
 )
 
@@ -555,6 +556,9 @@ func readMarker(f io.ReaderAt, h *batch.Header, pos int64) (*marker, error) {
 // publish sets the marks and what is left to say about the files.
 func (r *loading) publish(end int64) {
 	l := r.l
+	if mutant.On(mutant.ProducersForgotten) {
+		l.producers = newProducers()
+	}
 	first := (*l.segments.Load())[0]
 	start := min(max(r.start, first.base), end)
 	es := r.epochs.until(end)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rotpeter/rotpeter/internal/invariant"
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // Offsets is one consistent look at a log.
@@ -246,6 +247,9 @@ func (l *Log) publishLocked(start, end int64) {
 	was := l.marks.load()
 	o := Offsets{Start: start, High: end, End: end, Stable: end, LeaderEpoch: l.epochs.Load().latest()}
 	if first, ok := l.producers.firstUnstable(); ok {
+		if mutant.On(mutant.StableOneLate) {
+			first++
+		}
 		o.Stable = min(end, max(first, start))
 	}
 	if o.Start < was.Start || o.End < was.End || o.Start > o.High {
@@ -290,6 +294,9 @@ func (l *Log) DeleteBefore(offset int64) (start int64, err error) {
 	l.advanceStartLocked(offset)
 	l.mu.Unlock()
 	l.watchers.poke()
+	if mutant.On(mutant.StartNotSaved) {
+		return offset, nil
+	}
 	if err := l.store.saveStarts(); err != nil {
 		return 0, err
 	}

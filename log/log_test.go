@@ -517,3 +517,40 @@ func TestEpochEnds(t *testing.T) {
 		check("made again from the batches")
 	})
 }
+
+// Retention by size takes as many segments as it must, and no more.
+func TestRetentionDeletesJustEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRig(t, vfs.NewCrash())
+		l := b.must("t")
+		defer b.s.Close()
+		for i := range 40 {
+			if _, err := l.Append(time.Now(), data(batch.Plain(), time.Now().UnixMilli(), i, 2), AppendOptions{Origin: Client}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all := *l.segments.Load()
+		if len(all) < 6 {
+			t.Fatalf("%d segments", len(all))
+		}
+		c := *l.Config()
+		c.RetentionBytes = 0
+		for _, g := range all[2:] {
+			c.RetentionBytes += g.size.Load()
+		}
+		l.SetConfig(c)
+		time.Sleep(b.every + time.Second)
+		if start := l.Offsets().Start; start != all[2].base {
+			t.Errorf("the log begins at %d; two segments are too many, the third begins at %d", start, all[2].base)
+		}
+		c.RetentionBytes--
+		l.SetConfig(c)
+		time.Sleep(b.every + time.Second)
+		if start := l.Offsets().Start; start != all[2].base {
+			t.Errorf("a segment of which a part is to be kept is gone: the log begins at %d", start)
+		}
+		if n := len(*l.segments.Load()); n != len(all)-2 {
+			t.Errorf("%d segments are left of %d", n, len(all))
+		}
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/log/batch"
 )
 
@@ -78,6 +79,9 @@ func (p *producer) duplicate(h *batch.Header) *seqBatch {
 		return nil
 	}
 	for i := range p.n {
+		if mutant.On(mutant.OnlyNewestKnown) && i < p.n-1 {
+			continue
+		}
 		if b := &p.batches[i]; b.firstSeq() == h.BaseSequence && b.lastSeq == h.LastSequence() {
 			return b
 		}
@@ -137,7 +141,7 @@ func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions, passed bo
 		return nil, staleEpoch(h.ProducerID, h.ProducerEpoch, p.epoch)
 	}
 	ongoing := p.txnFirst >= 0 && p.epoch == h.ProducerEpoch
-	if h.Transactional() && !ongoing && (!o.Verified || passed) {
+	if h.Transactional() && !ongoing && (!o.Verified || passed) && !mutant.On(mutant.UnverifiedAccepted) {
 		return nil, fmt.Errorf("%w: producer %d", ErrInvalidTxnState, h.ProducerID)
 	}
 	if o.Origin == Client {
@@ -154,7 +158,7 @@ func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions, passed bo
 func (p *producer) checkMarker(h *batch.Header, m *marker, o *AppendOptions) error {
 	// From transaction version 2 on each transaction has an epoch of its own (KIP-890,
 	// KIP-1228), so that a late marker cannot end the next one.
-	if h.ProducerEpoch < p.epoch || o.TransactionVersion >= 2 && h.ProducerEpoch == p.epoch {
+	if h.ProducerEpoch < p.epoch || o.TransactionVersion >= 2 && h.ProducerEpoch == p.epoch && !mutant.On(mutant.OldMarkerAccepted) {
 		return fmt.Errorf("%w: marker of producer %d has epoch %d, the last seen epoch is %d (TV%d)", ErrInvalidProducerEpoch, h.ProducerID, h.ProducerEpoch, p.epoch, o.TransactionVersion)
 	}
 	if p.coordinatorEpoch > m.coordinatorEpoch {
@@ -180,7 +184,7 @@ func (p *producer) checkSequence(h *batch.Header, o *AppendOptions) error {
 		}
 		return nil
 	}
-	if last := p.lastSeq(); int64(first) != int64(last)+1 && (first != 0 || last != 1<<31-1) {
+	if last := p.lastSeq(); int64(first) != int64(last)+1 && !mutant.On(mutant.SequenceGap) && (first != 0 || last != 1<<31-1) {
 		return fmt.Errorf("%w: producer %d at offset %d: %d (incoming seq. number), %d (current end sequence number)", ErrOutOfOrderSequence, h.ProducerID, h.BaseOffset, first, last)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/internal/vfs"
 )
 
@@ -23,6 +24,9 @@ const (
 func (o Offsets) at(m Mark) int64 {
 	switch m {
 	case Stable:
+		if mutant.On(mutant.StableIgnored) {
+			return o.High
+		}
 		return o.Stable
 	case End:
 		return o.End
@@ -252,6 +256,9 @@ func (l *Log) addAborted(c *Chunk, segments []*segment, from int64) error {
 		if c.Aborted, done = collectAborted(c.Aborted, a.all(), from, upper); done {
 			break
 		}
+	}
+	if n := len(c.Aborted); n > 0 && mutant.On(mutant.AbortedForgotten) {
+		c.Aborted = c.Aborted[:n-1]
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rotpeter/rotpeter/internal/mutant"
 	"github.com/rotpeter/rotpeter/log/batch"
 )
 
@@ -103,6 +104,9 @@ func (g *segment) index(m *memIndex, h *batch.Header, pos int64, c *Config) {
 		g.firstKnown, g.firstTimestamp = true, h.MaxTimestamp
 	}
 	indexed := g.sinceIndex > c.IndexIntervalBytes
+	if mutant.On(mutant.IndexOneBatchLate) {
+		pos += int64(h.Size())
+	}
 	m.add(h, indexEntry{int32(h.LastOffset() - g.base), int32(pos)}, g.base, indexed, c)
 	if indexed {
 		g.addTime(m)

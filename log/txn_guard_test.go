@@ -60,3 +60,57 @@ func TestMarkerBetweenQuestionAndAppend(t *testing.T) {
 		}
 	})
 }
+
+// A marker of an epoch before the producer's, or of a coordinator before the last, is refused; from transaction version 2
+// on one of the same epoch too (KIP-1228): it would end the producer's next transaction.
+func TestLateMarkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRig(t, vfs.NewCrash())
+		l := b.must("t")
+		defer b.s.Close()
+		begin := func(epoch int16) {
+			o := batch.Plain()
+			o.ProducerID, o.ProducerEpoch, o.Transactional = 7, epoch, true
+			if p := l.producers.byID[7]; p != nil {
+				o.BaseSequence = p.lastSeq() + 1
+			} else {
+				o.BaseSequence = 0
+			}
+			if _, err := l.Append(time.Now(), data(o, time.Now().UnixMilli(), 1, 1), AppendOptions{Origin: Client, Verified: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin(4)
+		for _, m := range []struct {
+			name             string
+			epoch            int16
+			coordinatorEpoch int32
+			version          int16
+			err              error
+		}{
+			{"an old epoch", 3, 2, 0, ErrInvalidProducerEpoch},
+			{"an old epoch, version 2", 3, 2, 2, ErrInvalidProducerEpoch},
+			{"the same epoch, version 2", 4, 2, 2, ErrInvalidProducerEpoch},
+			{"the same epoch, version 1", 4, 2, 1, nil},
+			{"an old coordinator", 4, 1, 1, ErrCoordinatorFenced},
+			{"a new epoch, version 2", 5, 2, 2, nil},
+			{"that one again", 5, 2, 2, ErrInvalidProducerEpoch},
+		} {
+			if err := l.CheckMarker(7, m.epoch, m.coordinatorEpoch, m.version); !errors.Is(err, m.err) || (err == nil) != (m.err == nil) {
+				t.Errorf("%s: the check says %v, want %v", m.name, err, m.err)
+			}
+			o := AppendOptions{Origin: Coordinator, TransactionVersion: m.version}
+			raw := batch.AppendMarker(nil, 7, m.epoch, batch.ControlCommit, m.coordinatorEpoch, time.Now().UnixMilli())
+			open := l.producers.byID[7].txnFirst >= 0
+			if _, err := l.Append(time.Now(), raw, o); !errors.Is(err, m.err) || (err == nil) != (m.err == nil) {
+				t.Errorf("%s: %v, want %v", m.name, err, m.err)
+			}
+			if is := l.producers.byID[7].txnFirst >= 0; is != (open && m.err != nil) {
+				t.Errorf("%s: its transaction is open: %t", m.name, is)
+			}
+			if m.err == nil {
+				begin(m.epoch) // the next transaction
+			}
+		}
+	})
+}

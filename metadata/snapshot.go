@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // SnapshotRecords returns the records that make an empty image into this one: the
@@ -106,6 +108,9 @@ func (p *Partition) record(topic [16]byte) *PartitionRecord {
 // configMessages: the settings of topics are with the topics.
 func (img *Image) configMessages(yield func(Message) bool) bool {
 	resources := slices.Collect(maps.Keys(img.configs))
+	if mutant.On(mutant.SnapshotLeavesOut) {
+		resources = nil
+	}
 	for t := range img.All() {
 		if len(t.Configs) > 0 {
 			resources = append(resources, Resource{ResourceTopic, t.Name})

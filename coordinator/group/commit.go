@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // groupNotFoundSince is the version of OffsetCommit whose clients know
@@ -234,7 +235,7 @@ func (t *turn) checkCommit(c committer, version int16) *kerr.Error {
 		return err
 	}
 	switch {
-	case c.generation != g.generation:
+	case c.generation != g.generation && !mutant.On(mutant.OldGenerationCommits):
 		return kerr.IllegalGeneration
 	case g.state == completingRebalance && !c.transactional:
 		return kerr.RebalanceInProgress // the member has not got its partitions yet

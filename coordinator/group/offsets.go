@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // compare orders partitions by topic and number.
@@ -87,7 +89,7 @@ func (t *turn) fetchOne(e Fetch, tp topicPartition, topicID [16]byte) kmsg.Offse
 	r := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 	none := ""
 	r.Partition, r.Offset, r.LeaderEpoch, r.Metadata = tp.partition, -1, -1, &none
-	if e.RequireStable && t.unstable[groupPartition{e.Group.Group, tp}] > 0 {
+	if e.RequireStable && t.unstable[groupPartition{e.Group.Group, tp}] > 0 && !mutant.On(mutant.PendingOffsetsShown) {
 		r.ErrorCode = kerr.UnstableOffsetCommit.Code
 		return r
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/internal/invariant"
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // Shard is the coordinator.Shard of one partition of __consumer_offsets.
@@ -306,7 +307,7 @@ func (s *Shard) applyMarker(r coordinator.Record) {
 	for key, o := range txn.offsets {
 		s.stabilize(key)
 		// A plain commit that came later counts, whatever the order of the markers.
-		if r.Control == coordinator.Commit && o.order > s.offsets[key.group][key.topicPartition].order {
+		if (r.Control == coordinator.Commit || mutant.On(mutant.AbortedOffsetsCount)) && o.order > s.offsets[key.group][key.topicPartition].order {
 			s.putOffset(key, o)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // noTimeout is the timeout of a transaction that somebody else decides about (two-phase commit): it never times out.
@@ -128,7 +130,7 @@ func (t *turn) add(e Add) Added {
 			}
 		}
 		return Added{Codes: codes}
-	case x.state == Ongoing && x.hasAll(e.Partitions):
+	case x.state == Ongoing && (x.hasAll(e.Partitions) || mutant.On(mutant.PartitionNotAdded)):
 		return Added{}
 	}
 	t.change(x.with(e.Partitions, e.Version, t.millis()))
@@ -146,6 +148,9 @@ func (t *turn) end(e End) Ended {
 		return failed(kerr.InvalidProducerIDMapping)
 	case e.ID == x.producerID && e.Epoch > lastEpoch:
 		return failed(kerr.ProducerFenced)
+	}
+	if x.producerID == e.ID && mutant.On(mutant.OldEpochEnds) {
+		e.Epoch = x.epoch
 	}
 	decide := t.decideOld
 	if e.Version >= epochBumpSince {

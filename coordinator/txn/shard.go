@@ -9,6 +9,7 @@ import (
 
 	"github.com/rotpeter/rotpeter/coordinator"
 	"github.com/rotpeter/rotpeter/internal/invariant"
+	"github.com/rotpeter/rotpeter/internal/mutant"
 )
 
 // Options are the settings of a Shard. Start from DefaultOptions.
@@ -159,7 +160,7 @@ func (t *turn) tick() {
 	if !t.abortAt.IsZero() && !t.abortAt.After(t.now) {
 		t.abortAt = time.Time{}
 		for _, id := range slices.Sorted(maps.Keys(t.ongoing)) {
-			if x := t.all[id]; x.timeoutMillis != noTimeout && x.started+int64(x.timeoutMillis) < t.millis() {
+			if x := t.all[id]; x.timeoutMillis != noTimeout && x.started+int64(x.timeoutMillis) < t.millis() && !mutant.On(mutant.TimeoutIgnored) {
 				t.fence(x)
 			}
 		}

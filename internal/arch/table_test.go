@@ -49,7 +49,7 @@ var rooms = map[string]room{
 	"coordinator/group": {pure: true, imports: shardImports, libraries: []string{kmsg, kerr, kbin, xxh3}},
 	"coordinator/txn":   {pure: true, imports: shardImports, libraries: []string{kmsg, kerr, kbin}},
 	"coordinator/share": {pure: true, imports: shardImports, libraries: []string{kmsg, kerr}, later: true},
-	"metadata":          {pure: true, imports: []string{"coordinator", "config", "internal/invariant"}, libraries: []string{kmsg, kerr}},
+	"metadata":          {pure: true, imports: []string{"coordinator", "config", "internal/invariant", "internal/mutant"}, libraries: []string{kmsg, kerr}},
 	"config":            {pure: true},
 	"inspect":           {imports: []string{"log", "metadata", "internal"}},
 
@@ -60,7 +60,10 @@ var rooms = map[string]room{
 	"internal/invariant": {},
 	"internal/pipenet":   {},
 	"internal/script":    {},
-	"internal/arch":      {},
+	"internal/mutant":    {},
+	// A command: it runs the tests of the others.
+	"internal/mutant/hunt": {imports: []string{"internal/mutant"}},
+	"internal/arch":        {},
 
 	// compat sees the broker from outside, as a client does.
 	"compat": {below: true, imports: []string{"compat"}, libraries: []string{franz, xsys}},
@@ -69,7 +72,7 @@ var rooms = map[string]room{
 }
 
 // shardImports is what a pure shard may import.
-var shardImports = []string{"coordinator", "metadata", "internal/invariant"}
+var shardImports = []string{"coordinator", "metadata", "internal/invariant", "internal/mutant"}
 
 // topFolders are the folders of the top level, no more and no fewer. Folders
 // that .gitignore names (bin, data, .cache) are made by running things.
