@@ -14,7 +14,11 @@ func TestWatch(t *testing.T) {
 		{"panic", "=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB/deep\npanic: oops\n", "", "TestB"},
 	} {
 		failed := ""
-		last := watch(strings.NewReader(c.out), func(test string) { failed = test })
+		lines := 0
+		last := watch(strings.NewReader(c.out), func() { lines++ }, func(test string) { failed = test })
+		if lines != strings.Count(c.out, "\n") {
+			t.Errorf("%s: %d lines", c.name, lines)
+		}
 		if failed != c.failed || last != c.last {
 			t.Errorf("%s: failed %q, last %q; want %q and %q", c.name, failed, last, c.failed, c.last)
 		}
