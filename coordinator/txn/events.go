@@ -12,6 +12,17 @@ type Producer struct {
 	Epoch int16
 }
 
+// Conn is a connection of a producer to its coordinator: a number that grows and is never used twice, so that a smaller one
+// is an older connection. A request that would change a transaction and comes over an older connection than one that the
+// producer has used since is late: its client has given it up, and gone on. It changes nothing, the reply says that it is
+// Late, and whoever asked closes that connection. A client that does use both connects again, and is believed then. What
+// carries an epoch of its own for each transaction (End from version 2 on) needs no such care. Kafka has no such rule, and
+// loses there (KAFKA-17754).
+type Conn uint64
+
+// NoConn is no connection: always believed.
+const NoConn Conn = 0
+
 // Init begins a session of a producer, and ends the transaction of the one before it; the reply is Initialized.
 type Init struct {
 	TransactionalID string
@@ -20,6 +31,7 @@ type Init struct {
 	Expected *Producer
 	// NewID is a producer id that nobody has had, or -1. Where one is needed and it is -1 the reply says so.
 	NewID int64
+	Conn  // the request came over it
 }
 
 // Initialized answers Init.
@@ -27,6 +39,7 @@ type Initialized struct {
 	Code int16
 	Producer
 	NeedsID bool // ask again with a NewID
+	Late    bool // see Conn
 }
 
 // Add adds partitions to the transaction of a producer, and begins it with the first; the reply is Added.
@@ -37,12 +50,14 @@ type Add struct {
 	Version    int16 // transaction version of the client
 	// Verify only asks whether they are in it.
 	Verify bool
+	Conn   // the request came over it; NoConn for what the broker adds itself
 }
 
 // Added answers Add: with one code for all partitions, or with one for each, in their order.
 type Added struct {
 	Code  int16
 	Codes []int16 // of Verify, if Code is 0
+	Late  bool    // see Conn
 }
 
 // End commits or aborts the transaction of a producer; the reply is Ended, once that is decided for good.
@@ -52,6 +67,7 @@ type End struct {
 	Commit  bool
 	Version int16 // transaction version of the client
 	NewID   int64 // as in Init
+	Conn          // the request came over it
 }
 
 // Ended answers End, from transaction version 2 on with what the producer has from now on.
@@ -59,6 +75,7 @@ type Ended struct {
 	Code int16
 	Producer
 	NeedsID bool
+	Late    bool // see Conn
 }
 
 // WriteMarkers is an errand: write the marker into each of the partitions, however long that takes, and post what Written

@@ -27,13 +27,18 @@ func (t *turn) init(e Init) Initialized {
 		if e.NewID < 0 {
 			return Initialized{NeedsID: true}
 		}
-		x = &transaction{id: e.TransactionalID, producerID: e.NewID, previousID: noID, nextID: noID, epoch: noEpoch, previousEpoch: noEpoch, started: noTime}
+		x = &transaction{id: e.TransactionalID, producerID: e.NewID, previousID: noID, nextID: noID, epoch: noEpoch, previousEpoch: noEpoch, started: noTime, heard: e.Conn}
 	}
 	switch {
 	case x.state.preparing(): // first of all, whoever asks
 		return failed(kerr.ConcurrentTransactions)
 	case !x.expects(e.Expected):
 		return failed(kerr.ProducerFenced)
+	case t.late(x, e.Conn):
+		return Initialized{Late: true}
+	}
+	x = t.spoke(x, e.Conn)
+	switch {
 	case x.state == Ongoing:
 		// The producer before this one may still write: its epoch ends, and its transaction. The client asks again until
 		// that is done, and then gets an epoch of its own.
@@ -57,6 +62,27 @@ func (t *turn) init(e Init) Initialized {
 	}
 	t.change(x)
 	return Initialized{Producer: Producer{x.producerID, x.epoch}}
+}
+
+// late tells whether the producer has come over a newer connection since, or may have, before the load.
+func (t *turn) late(x *transaction, c Conn) bool {
+	if x.heard == NoConn {
+		return c != NoConn && c <= t.o.LoadedAfter
+	}
+	return c != NoConn && c < x.heard
+}
+
+// spoke remembers over which connection a producer came, if that is not late, and answers the transaction that knows it.
+func (t *turn) spoke(x *transaction, c Conn) *transaction {
+	if c <= x.heard || t.late(x, c) {
+		return x
+	}
+	n := *x
+	n.heard = c
+	if t.all[x.id] == x {
+		t.all[x.id] = &n
+	}
+	return &n
 }
 
 // expects tells whether a producer that goes on may have what it says it has: the id that counts, or the one before it
@@ -131,8 +157,12 @@ func (t *turn) add(e Add) Added {
 		}
 		return Added{Codes: codes}
 	case x.state == Ongoing && (x.hasAll(e.Partitions) || mutant.On(mutant.PartitionNotAdded)):
+		t.spoke(x, e.Conn)
 		return Added{}
+	case t.late(x, e.Conn):
+		return Added{Late: true}
 	}
+	x = t.spoke(x, e.Conn)
 	t.change(x.with(e.Partitions, e.Version, t.millis()))
 	return Added{}
 }
@@ -160,6 +190,11 @@ func (t *turn) end(e End) Ended {
 	switch {
 	case err != nil:
 		return failed(err)
+	case next != Empty && e.Version < epochBumpSince && t.late(x, e.Conn): // the end of another transaction
+		return Ended{Late: true}
+	}
+	x = t.spoke(x, e.Conn)
+	switch {
 	case next == Empty && x.epoch > lastEpoch: // aborted in its place, with the last epoch used up: Kafka would give it away
 		return failed(kerr.ProducerFenced)
 	case next == Empty && e.Version < epochBumpSince: // it has ended that way already

@@ -31,6 +31,7 @@ type sim struct {
 
 	producers      []*instance
 	tags, sessions int
+	conns          Conn // the newest connection
 	calm           bool // nothing is lost, nothing fails
 
 	granted map[Producer]*instance
@@ -114,6 +115,7 @@ func (w *sim) load() {
 	if w.one(2) {
 		w.errands = nil
 	}
+	w.o.LoadedAfter = w.conns
 	w.shard = replay(w.o, w.journal)
 	w.ask(w.shard.Loaded(w.now))
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ type instance struct {
 	added    []Partition
 	ending   *End // what it sent last, until that is answered
 	inFlight int  // batches that are neither appended nor refused
+	conn     Conn // its connection to the coordinator, NoConn: none yet
 }
 
 func newInstance(id string) *instance { return &instance{id: id, has: Producer{noID, noEpoch}} }
@@ -43,7 +45,7 @@ func TestRandomRuns(t *testing.T) {
 	for _, what := range []string{ // of which a few seeds do not have all
 
 		"CompleteAbort", "CompleteCommit", "Empty", "forgotten", "rollover to Empty", "rollover to CompleteCommit", "rollover to CompleteAbort",
-		"marker of a former coordinator", "told commit v0", "told commit v2", "told abort v0", "told abort v2", "refused late End", "refused late Add",
+		"marker of a former coordinator", "told commit v0", "told commit v2", "told abort v0", "told abort v2", "refused late End", "refused late Add", "late Init", "late Add", "late End",
 		"late batch refused", "late batch taken", "a fenced producer is refused", "session", "gone on", "aborted without its client",
 	} {
 		if all[what] == 0 && !testing.Short() {
@@ -159,6 +161,50 @@ func (w *sim) act(i *instance) {
 	}
 }
 
+// over is the connection of a producer. It may give that up, when what it sends over it is sent again over the next one: the
+// first may still come then.
+func (w *sim) over(i *instance, giveUp bool) Conn {
+	if i.conn == NoConn {
+		w.conns++
+		i.conn = w.conns
+	}
+	c := i.conn
+	if giveUp {
+		w.conns++
+		i.conn = w.conns
+	}
+	return c
+}
+
+// hungUp tells whether a request was late. Its connection is closed.
+func (w *sim) hungUp(i *instance, body, reply any) bool {
+	var c Conn
+	switch e := body.(type) {
+	case Init:
+		c = e.Conn
+	case Add:
+		c = e.Conn
+	case End:
+		c = e.Conn
+	}
+	var late bool
+	switch r := reply.(type) {
+	case Initialized:
+		late = r.Late
+	case Added:
+		late = r.Late
+	case Ended:
+		late = r.Late
+	}
+	if !late {
+		return false
+	}
+	if w.seen["late "+strings.TrimPrefix(fmt.Sprintf("%T", body), "txn.")]++; c == i.conn {
+		i.conn = NoConn
+	}
+	return true
+}
+
 // call sends a request as often as the broker does, and checks the answer that was given, heard or not.
 func (w *sim) call(i *instance, t *tag, body any) (reply any, heard bool) {
 	w.t.Helper()
@@ -196,6 +242,9 @@ func (w *sim) call(i *instance, t *tag, body any) (reply any, heard bool) {
 		}
 	}
 	if reply == nil {
+		return nil, false
+	}
+	if w.hungUp(i, body, reply) {
 		return nil, false
 	}
 	w.note("%p %+v %+v: %s heard %v", i, body, t, showReply(reply), heard)
@@ -265,9 +314,11 @@ func (w *sim) grant(i *instance, p Producer) {
 // begin sends InitProducerId.
 func (w *sim) begin(i *instance, expected *Producer) {
 	w.t.Helper()
-	e := Init{TransactionalID: i.id, TimeoutMillis: int32(3000 + w.rnd.IntN(12000)), NewID: noID, Expected: expected}
+	e := Init{TransactionalID: i.id, TimeoutMillis: int32(3000 + w.rnd.IntN(12000)), NewID: noID, Expected: expected, Conn: w.over(i, false)}
 	if expected != nil && w.one(6) {
 		w.late = append(w.late, func() { w.call(i, nil, e) })
+		w.over(i, true)
+		e.Conn = i.conn
 	}
 	reply, heard := w.call(i, nil, e)
 	if !heard {
@@ -298,13 +349,16 @@ func (w *sim) refused(i *instance, code int16) {
 	}
 }
 
-// end sends EndTxn. From version 2 on it may arrive once more, whenever that is (KAFKA-17754).
+// end sends EndTxn. It may arrive once more, whenever that is (KAFKA-17754).
 func (w *sim) end(i *instance) {
 	w.t.Helper()
 	e, t := *i.ending, i.tag
-	if t.version >= 2 && w.one(3) {
-		w.late = append(w.late, func() { w.again(i, t, e) })
+	if giveUp := w.one(3); giveUp {
+		late := e
+		late.Conn = w.over(i, true)
+		w.late = append(w.late, func() { w.again(i, t, late) })
 	}
+	e.Conn = w.over(i, false)
 	reply, heard := w.call(i, t, e)
 	if !heard {
 		return
@@ -362,6 +416,12 @@ func (w *sim) produce(i *instance) {
 	forgets := !w.calm && w.one(8) && len(w.log(p, i.has.ID).open) == 0
 	if old := i.tag.version < 2; old && !slices.Contains(i.added, p) && !forgets {
 		a.Partitions = append(w.partitions(), p)
+		if w.one(4) {
+			t, late := i.tag, a
+			late.Conn = w.over(i, true)
+			w.late = append(w.late, func() { w.again(i, t, late) })
+		}
+		a.Conn = w.over(i, false)
 		if reply, heard := w.call(i, i.tag, a); heard {
 			if code := reply.(Added).Code; code != 0 {
 				w.refused(i, code)

@@ -120,7 +120,7 @@ func hardState(s *Shard, journal []coordinator.Record) string {
 	}
 	for id, x := range s.all {
 		h := *x
-		h.previousEpoch, h.partitions = 0, nil
+		h.previousEpoch, h.heard, h.partitions = 0, NoConn, nil
 		if !said[id] {
 			h.previousID, h.nextID, h.version = 0, 0, 0
 		}
@@ -192,9 +192,11 @@ func (w *world) command(line string) {
 	name, given, _ := script.Command(line)
 	a := args(given)
 	id, version := a.str("id", "x"), int16(a.int("version", int64(w.shard.o.Level)))
+	conn := Conn(a.int("conn", 0))
 	switch name {
 	case "options":
 		w.o.Level = int16(a.int("level", 2))
+		w.o.LoadedAfter = NoConn
 		w.journal, w.ids = nil, 100
 		w.load()
 	case "level":
@@ -203,18 +205,19 @@ func (w *world) command(line string) {
 	case "advance":
 		w.advance(a.duration("for", 0))
 	case "crash":
+		w.o.LoadedAfter = Conn(a.int("conn", 0))
 		w.load()
 	case "init":
-		e := Init{TransactionalID: id, TimeoutMillis: int32(a.duration("timeout", time.Minute).Milliseconds()), NewID: noID}
+		e := Init{TransactionalID: id, TimeoutMillis: int32(a.duration("timeout", time.Minute).Milliseconds()), NewID: noID, Conn: conn}
 		if _, ok := a["producer"]; ok {
 			p := a.producer()
 			e.Expected = &p
 		}
 		w.withID(func(newID int64) bool { e.NewID = newID; return w.send(e).(Initialized).NeedsID })
 	case "add", "verify":
-		w.send(Add{TransactionalID: id, Producer: a.producer(), Partitions: a.partitions(), Version: version, Verify: name == "verify"})
+		w.send(Add{TransactionalID: id, Producer: a.producer(), Partitions: a.partitions(), Version: version, Verify: name == "verify", Conn: conn})
 	case "commit", "abort":
-		e := End{TransactionalID: id, Producer: a.producer(), Commit: name == "commit", Version: version, NewID: noID}
+		e := End{TransactionalID: id, Producer: a.producer(), Commit: name == "commit", Version: version, NewID: noID, Conn: conn}
 		w.withID(func(newID int64) bool { e.NewID = newID; return w.send(e).(Ended).NeedsID })
 	case "written":
 		all := w.errands
@@ -288,19 +291,28 @@ func showCode(code int16) string {
 func showReply(body any) string {
 	switch r := body.(type) {
 	case Initialized:
-		if r.NeedsID {
+		switch {
+		case r.NeedsID:
 			return "needs a producer id"
+		case r.Late:
+			return "late"
 		}
 		return fmt.Sprintf("Initialized %d/%d%s", r.ID, r.Epoch, showCode(r.Code))
 	case Added:
+		if r.Late {
+			return "late"
+		}
 		s := "Added" + showCode(r.Code)
 		for _, c := range r.Codes {
 			s += fmt.Sprintf(" [%s ]", showCode(c))
 		}
 		return s
 	case Ended:
-		if r.NeedsID {
+		switch {
+		case r.NeedsID:
 			return "needs a producer id"
+		case r.Late:
+			return "late"
 		}
 		return fmt.Sprintf("Ended %d/%d%s", r.ID, r.Epoch, showCode(r.Code))
 	case Description:

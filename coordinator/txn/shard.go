@@ -19,6 +19,10 @@ type Options struct {
 	Expiration     time.Duration // transactional.id.expiration.ms
 	ExpiryInterval time.Duration // transaction.remove.expired.transaction.cleanup.interval.ms
 	Level          int16         // finalized level of transaction.version when the shard is made; the event Level tells of others
+
+	// LoadedAfter is the newest connection that may carry requests to a shard of this partition that was there before this one
+	// and is forgotten: what comes over it or an older one is late, as nobody knows any more which came after it.
+	LoadedAfter Conn
 }
 
 // DefaultOptions returns Kafka's defaults.

@@ -93,13 +93,15 @@ type transaction struct {
 	// previousEpoch is the epoch before the last InitProducerId, or noEpoch. Soft, as in Kafka: a retry of one does not
 	// survive the coordinator.
 	previousEpoch int16
+	// heard is the newest connection over which the producer spoke. Soft: see Options.LoadedAfter.
+	heard Conn
 }
 
 func (t *transaction) exhausted() bool { return t.epoch >= lastEpoch }
 
 // keepSoft takes over from what was before, the same in memory, what its record does not say.
 func (t *transaction) keepSoft(was *transaction, plain bool) {
-	t.previousEpoch = was.previousEpoch
+	t.previousEpoch, t.heard = was.previousEpoch, was.heard
 	if plain && was.producerID == t.producerID && was.epoch == t.epoch && was.state == t.state && was.updated == t.updated {
 		t.previousID, t.nextID, t.version = was.previousID, was.nextID, was.version
 	}
