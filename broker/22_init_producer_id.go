@@ -36,7 +36,9 @@ func (b *Broker) initProducerID(_ context.Context, c *protocol.Call) protocol.An
 		return refuse(kerr.InvalidRequest)
 	case req.TransactionalID != nil:
 		return protocol.Later(func(ctx context.Context) protocol.Response {
-			b.initTransactional(ctx, req, resp)
+			if late := b.initTransactional(ctx, req, resp, c.ConnID); late {
+				return b.late(c, *req.TransactionalID)
+			}
 			return resp
 		})
 	}
@@ -52,8 +54,8 @@ func (b *Broker) initProducerID(_ context.Context, c *protocol.Call) protocol.An
 }
 
 // initTransactional asks the coordinator of a transactional id.
-func (b *Broker) initTransactional(ctx context.Context, req *kmsg.InitProducerIDRequest, resp *kmsg.InitProducerIDResponse) {
-	e := txn.Init{TransactionalID: *req.TransactionalID, TimeoutMillis: req.TransactionTimeoutMillis, NewID: -1}
+func (b *Broker) initTransactional(ctx context.Context, req *kmsg.InitProducerIDRequest, resp *kmsg.InitProducerIDResponse, conn uint64) (late bool) {
+	e := txn.Init{TransactionalID: *req.TransactionalID, TimeoutMillis: req.TransactionTimeoutMillis, NewID: -1, Conn: txn.Conn(conn)}
 	if req.ProducerID != -1 && req.Version >= 3 {
 		e.Expected = &txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}
 	}
@@ -65,8 +67,9 @@ func (b *Broker) initTransactional(ctx context.Context, req *kmsg.InitProducerID
 	}
 	if err != nil {
 		resp.ErrorCode = codeOf(err)
-		return
+		return false
 	}
 	got := reply.(txn.Initialized)
 	resp.ErrorCode, resp.ProducerID, resp.ProducerEpoch = oldFenced(got.Code, resp.Version, 4), got.ID, got.Epoch
+	return got.Late
 }

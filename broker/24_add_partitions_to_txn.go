@@ -23,10 +23,16 @@ func (b *Broker) addPartitionsToTxn(_ context.Context, c *protocol.Call) protoco
 	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
 		if c.Version < 4 {
-			b.addTransaction(ctx, c, &additions{
-				Add:    txn.Add{TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, Version: versionOld},
+			a := &additions{
+				Add: txn.Add{
+					TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch},
+					Version: versionOld, Conn: txn.Conn(c.ConnID),
+				},
 				topics: req.Topics, results: &resp.Topics,
-			})
+			}
+			if late := b.addTransaction(ctx, c, a); late {
+				return b.late(c, req.TransactionalID)
+			}
 			return resp
 		}
 		for i := range req.Transactions {
@@ -65,11 +71,12 @@ type additions struct {
 	results *[]kmsg.AddPartitionsToTxnResponseTopic
 }
 
-// addTransaction adds partitions to a transaction if all of them exist and may be written to, else none.
-func (b *Broker) addTransaction(ctx context.Context, c *protocol.Call, a *additions) {
+// addTransaction adds partitions to a transaction if all of them exist and may be written to, else none. It tells whether
+// the request was late.
+func (b *Broker) addTransaction(ctx context.Context, c *protocol.Call, a *additions) (late bool) {
 	if c.Version < 4 && !b.mayTransaction(c, OpWrite, a.TransactionalID) {
 		a.all(kerr.TransactionalIDAuthorizationFailed.Code)
-		return
+		return false
 	}
 	seen := map[txn.Partition]bool{}
 	for _, t := range a.topics {
@@ -93,18 +100,20 @@ func (b *Broker) addTransaction(ctx context.Context, c *protocol.Call, a *additi
 	}
 	if refused {
 		a.each(codes)
-		return
+		return false
 	}
 	reply, err := b.txns.ask(ctx, a.TransactionalID, a.Add)
 	if err != nil {
 		a.all(codeOf(err))
-		return
+		return false
 	}
-	if added := reply.(txn.Added); added.Code == 0 && a.Verify {
+	added := reply.(txn.Added)
+	if added.Code == 0 && a.Verify {
 		a.each(added.Codes)
 	} else {
 		a.all(oldFenced(added.Code, c.Version, 2))
 	}
+	return added.Late
 }
 
 // all answers with the topics and partitions as they were asked for.

@@ -31,10 +31,13 @@ func (b *Broker) addOffsetsToTxn(_ context.Context, c *protocol.Call) protocol.A
 			return resp
 		}
 		p, _ := b.offsetsPartition(req.Group)
-		codes := b.addPartitions(ctx, txn.Add{
+		codes, late := b.addPartitions(ctx, txn.Add{
 			TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch},
-			Partitions: []txn.Partition{p}, Version: versionOld,
+			Partitions: []txn.Partition{p}, Version: versionOld, Conn: txn.Conn(c.ConnID),
 		})
+		if late {
+			return b.late(c, req.TransactionalID)
+		}
 		resp.ErrorCode = oldFenced(codes[0], c.Version, 2)
 		return resp
 	})

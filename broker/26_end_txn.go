@@ -11,7 +11,8 @@ import (
 )
 
 // endTxn answers EndTxn (26), versions 0-5: the end is decided and durable; markers follow. v2 brought PRODUCER_FENCED, v5
-// the producer's next epoch (KIP-890).
+// the producer's next epoch (KIP-890). Below v5 the end of another transaction, delayed on an older connection, is hung up on
+// (decision 27).
 // ACL: WRITE on the transactional id (53).
 func (b *Broker) endTxn(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.EndTxnRequest)
@@ -23,7 +24,7 @@ func (b *Broker) endTxn(_ context.Context, c *protocol.Call) protocol.Answer {
 	}
 	e := txn.End{
 		TransactionalID: req.TransactionalID, Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch},
-		Commit: req.Commit, Version: versionOld, NewID: -1,
+		Commit: req.Commit, Version: versionOld, NewID: -1, Conn: txn.Conn(c.ConnID),
 	}
 	if c.Version >= 5 {
 		e.Version = versionNew
@@ -40,6 +41,9 @@ func (b *Broker) endTxn(_ context.Context, c *protocol.Call) protocol.Answer {
 			return resp
 		}
 		ended := reply.(txn.Ended)
+		if ended.Late {
+			return b.late(c, e.TransactionalID)
+		}
 		resp.ErrorCode, resp.ProducerID, resp.ProducerEpoch = oldFenced(ended.Code, c.Version, 2), ended.ID, ended.Epoch
 		return resp
 	})

@@ -45,12 +45,16 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 			refuseAll(known.Topics, code)
 			return resp
 		}
-		reply, err := b.groups.ask(ctx, req.Group, group.TxnCommit{Req: known, Version: c.Version, Guard: guard})
+		reply, err := b.groups.ask(ctx, req.Group, group.TxnCommit{Req: known, Version: c.Version, Guard: guard, Conn: c.ConnID})
 		if err != nil {
 			refuseAll(known.Topics, loadingCode(codeOf(err), c.Version))
 			return resp
 		}
-		for _, t := range reply.(*kmsg.TxnOffsetCommitResponse).Topics {
+		committed := reply.(*kmsg.TxnOffsetCommitResponse)
+		if committed == nil {
+			return b.late(c, req.TransactionalID)
+		}
+		for _, t := range committed.Topics {
 			for _, p := range t.Partitions {
 				results.add(t.Topic, p.Partition, loadingCode(p.ErrorCode, c.Version))
 			}
@@ -180,7 +184,7 @@ func (b *Broker) addWithPatience(ctx context.Context, e txn.Add, guard func() er
 	c := b.conf.Load()
 	pause, until := millis(c.Int("add.partitions.to.txn.retry.backoff.ms")), time.Now().Add(millis(c.Int("add.partitions.to.txn.retry.backoff.max.ms")))
 	for {
-		codes := b.addPartitions(ctx, e)
+		codes, _ := b.addPartitions(ctx, e)
 		if len(codes) == 0 || codes[0] != kerr.ConcurrentTransactions.Code || !time.Now().Before(until) {
 			return codes
 		}

@@ -89,6 +89,7 @@ type Broker struct {
 	servers     map[string]*protocol.Server // by listener; complete before anything serves
 	http        *httpServer
 	credit      *protocol.Credit
+	connIDs     atomic.Uint64 // the newest connection of all listeners
 
 	producePool, fetchPool *sync.Pool
 
@@ -248,7 +249,7 @@ func (b *Broker) serve(o Options) error {
 	for _, l := range o.Listeners {
 		s, err := protocol.NewServer(protocol.Options{
 			Rows: b.rows, Listener: l.Name, Limits: limits(o.Config), Log: b.log.With(slog.String("listener", l.Name)),
-			Observe: b.metrics.observe, Credit: b.credit,
+			Observe: b.metrics.observe, Credit: b.credit, ConnIDs: &b.connIDs,
 		})
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Name, err)

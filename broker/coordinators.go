@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -22,11 +23,28 @@ type coordinators struct {
 
 	mu     sync.Mutex
 	shells map[partitionKey]*coordinator.Shell
+	before map[partitionKey]*atomic.Bool // whether a partition's state machine was there before
 	closed bool
 }
 
 func newCoordinators(b *Broker, topic string, options func(partitionKey) coordinator.ShellOptions) *coordinators {
-	return &coordinators{b: b, topic: topic, options: options, shells: map[partitionKey]*coordinator.Shell{}}
+	return &coordinators{b: b, topic: topic, options: options, shells: map[partitionKey]*coordinator.Shell{}, before: map[partitionKey]*atomic.Bool{}}
+}
+
+// loadedAfter is the newest connection that may carry requests to the state machine of a partition that was there before
+// the one that is about to be loaded; 0 if there was none since the start.
+func (g *coordinators) loadedAfter(key partitionKey) uint64 {
+	g.mu.Lock()
+	before := g.before[key]
+	if before == nil {
+		before = new(atomic.Bool)
+		g.before[key] = before
+	}
+	g.mu.Unlock()
+	if !before.Swap(true) {
+		return 0
+	}
+	return g.b.connIDs.Load()
 }
 
 // of finds the shell that is the coordinator of a group or transactional id.

@@ -27,7 +27,7 @@ func newGroups(b *Broker, opts group.Options) *groups {
 		return coordinator.ShellOptions{
 			New: func() coordinator.Shard {
 				o := opts
-				o.Cluster = newGroupCluster(b.image(), b.conf.Load())
+				o.Cluster, o.LoadedAfter = newGroupCluster(b.image(), b.conf.Load()), g.loadedAfter(key)
 				return group.New(o)
 			},
 			Errands: func(all []coordinator.Errand) { g.errands(key, all) },

@@ -23,10 +23,13 @@ import (
 // Requests pay atomic additions only. Everything that can be asked when it is
 // wanted comes from facts, once for each scrape.
 type metrics struct {
-	apis     []*apiMetrics // by API key; nil for keys that are not served
-	total    topicCounters
-	topics   topicTable
-	waiting  [2]atomic.Int64 // by delayed
+	apis    []*apiMetrics // by API key; nil for keys that are not served
+	total   topicCounters
+	topics  topicTable
+	waiting [2]atomic.Int64 // by delayed
+
+	lateRequests atomic.Int64 // of transactions, see Broker.late
+
 	facts    func() brokerFacts
 	now      func() time.Time
 	registry *prometheus.Registry

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/rotpeter/rotpeter/config"
 	"github.com/rotpeter/rotpeter/coordinator"
@@ -54,7 +55,7 @@ func newTransactions(b *Broker, c *config.Config) *transactions {
 			New: func() coordinator.Shard {
 				jobs.end()
 				o := opts
-				o.Level = b.image().Feature(transactionVersion)
+				o.Level, o.LoadedAfter = b.image().Feature(transactionVersion), txn.Conn(x.loadedAfter(key))
 				return txn.New(o)
 			},
 			Errands: func(all []coordinator.Errand) {
@@ -231,25 +232,35 @@ func (b *Broker) endOffsets(t *metadata.Topic, index int32, m marker) error {
 	return nil
 }
 
+// late hangs up: the request was delayed on a connection that its producer has given up since, or one that cannot be told
+// from such a one. It was not believed.
+func (b *Broker) late(c *protocol.Call, transactionalID string) protocol.Response {
+	b.metrics.lateRequests.Add(1)
+	b.log.Info("a request of a transaction came over a connection that is not its producer's newest; it has no effect and the connection is closed",
+		"request", kmsg.NameForKey(c.Key), "transactionalId", transactionalID, "conn", c.ConnID, "client", c.ClientID)
+	return nil
+}
+
 // mayTransaction asks the authorizer about a transactional id.
 func (b *Broker) mayTransaction(c *protocol.Call, op Operation, id string) bool {
 	return b.authorizer.Authorize(c, op, ResourceTransactionalID, id)
 }
 
-// addPartitions adds partitions to a transaction, or verifies that they are in it. It returns a code for each.
-func (b *Broker) addPartitions(ctx context.Context, e txn.Add) []int16 {
-	codes := make([]int16, len(e.Partitions))
+// addPartitions adds partitions to a transaction, or verifies that they are in it. It returns a code for each, or that the
+// request was late.
+func (b *Broker) addPartitions(ctx context.Context, e txn.Add) (codes []int16, late bool) {
+	codes = make([]int16, len(e.Partitions))
 	reply, err := b.txns.ask(ctx, e.TransactionalID, e)
 	code := codeOf(err)
 	if err == nil {
 		added := reply.(txn.Added)
 		if added.Code == 0 && e.Verify {
-			return added.Codes
+			return added.Codes, false
 		}
-		code = added.Code
+		code, late = added.Code, added.Late
 	}
 	fill(codes, code)
-	return codes
+	return codes, late
 }
 
 // offsetsPartition is the partition of __consumer_offsets that has a group.

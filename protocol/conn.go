@@ -75,7 +75,7 @@ func (e *closing) Error() string {
 }
 
 func newConn(s *Server, nc net.Conn, peer netip.AddrPort) *conn {
-	c := &conn{s: s, nc: nc, files: newFileSender(nc), id: s.nextID.Add(1), peer: peer, opened: time.Now(),
+	c := &conn{s: s, nc: nc, files: newFileSender(nc), id: s.connIDs.Add(1), peer: peer, opened: time.Now(),
 		principal: anonymous, loggedIn: !s.requireLogin}
 	c.ctx, c.cancel = context.WithCancel(s.waits)
 	c.changed.L = &c.mu

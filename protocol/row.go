@@ -76,7 +76,8 @@ type Call struct {
 	// ApiVersions v3 or later (KIP-511), empty until then.
 	SoftwareName, SoftwareVersion string
 
-	// ConnID tells connections of one server apart; it is never used twice.
+	// ConnID tells connections apart, of one server or of all that share Options.ConnIDs. It is 1 or more, grows with each
+	// connection that is accepted, and is never used twice.
 	ConnID uint64
 
 	login string // set by Login, taken over by the connection with the answer

@@ -32,6 +32,9 @@ type Options struct {
 	// Limits.RequestMemoryBytes.
 	Credit *Credit
 
+	// ConnIDs counts the connections of all servers that have it, for Call.ConnID; nil: this server counts its own.
+	ConnIDs *atomic.Uint64
+
 	// RequireLogin refuses rows that are not Open until one of those that are has
 	// called Call.Login.
 	RequireLogin bool
@@ -57,7 +60,7 @@ type Server struct {
 	force  context.Context // ends when a shutdown has no more time
 	abort  context.CancelFunc
 
-	nextID  atomic.Uint64
+	connIDs *atomic.Uint64
 	opened  atomic.Uint64
 	accepts atomic.Uint64 // failed ones
 	running sync.WaitGroup
@@ -75,12 +78,15 @@ type Server struct {
 func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		listener: o.Listener, limits: o.Limits.withDefaults(), log: o.Log,
-		observe: o.Observe, observeConn: o.ObserveConn, requireLogin: o.RequireLogin, credit: o.Credit,
+		observe: o.Observe, observeConn: o.ObserveConn, requireLogin: o.RequireLogin, credit: o.Credit, connIDs: o.ConnIDs,
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 		perPeer: map[netip.Addr]int{}, closed: map[Reason]uint64{},
 	}
 	if s.log == nil {
 		s.log = slog.Default()
+	}
+	if s.connIDs == nil {
+		s.connIDs = new(atomic.Uint64)
 	}
 	if s.credit == nil {
 		s.credit = NewCredit(s.limits.RequestMemoryBytes)

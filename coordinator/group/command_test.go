@@ -65,6 +65,7 @@ func (w *world) command(line string) {
 	case "advance":
 		w.advance(a.duration("for", 0))
 	case "crash":
+		w.o.LoadedAfter = uint64(a.int("conn", 0))
 		w.load()
 	case "topics":
 		w.topics(strings.Fields(rest)...)
@@ -329,7 +330,7 @@ func readTxnCommit(a args) TxnCommit {
 		rt.Partitions = append(rt.Partitions, rp)
 		r.Topics = append(r.Topics, rt)
 	}
-	return TxnCommit{Req: r, Version: a.version(5)}
+	return TxnCommit{Req: r, Version: a.version(5), Conn: uint64(a.int("conn", 0))}
 }
 
 // topicID makes an id of a few letters.

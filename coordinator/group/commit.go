@@ -16,6 +16,9 @@ import (
 // GROUP_ID_NOT_FOUND (KIP-848).
 const groupNotFoundSince = 9
 
+// newTransactionsSince is the version of TxnOffsetCommit whose clients have an epoch for each transaction (KIP-890).
+const newTransactionsSince = 5
+
 // committer is who commits offsets.
 type committer struct {
 	group         string
@@ -96,6 +99,12 @@ func (t *turn) txnCommit(e TxnCommit) *kmsg.TxnOffsetCommitResponse {
 	}
 	if err == nil {
 		err = e.Guard.refusal(t.Shard, e.Req.ProducerID)
+	}
+	if err == nil && e.Version < newTransactionsSince {
+		if t.connections.late(e.Req.ProducerID, e.Req.ProducerEpoch, e.Conn, t.o.LoadedAfter) {
+			return nil
+		}
+		t.connections.spoke(e.Req.ProducerID, e.Req.ProducerEpoch, e.Conn)
 	}
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	resp.Version = e.Version

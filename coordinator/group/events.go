@@ -86,13 +86,17 @@ type Commit struct {
 
 // TxnCommit is a TxnOffsetCommit request, for topics that exist, by a producer
 // that the transaction coordinator has verified; the reply is
-// *kmsg.TxnOffsetCommitResponse. The offsets count once EndTransaction commits.
+// *kmsg.TxnOffsetCommitResponse, nil if the request was late: then its connection
+// is to be closed. The offsets count once EndTransaction commits.
 type TxnCommit struct {
 	Req     *kmsg.TxnOffsetCommitRequest
 	Version int16
 	// Guard was taken before the transaction coordinator was asked. INVALID_TXN_STATE if a marker has come
 	// since, COORDINATOR_LOAD_IN_PROGRESS if that is not known any more.
 	Guard TxnGuard
+	// Conn is the connection that the request came over: a number that grows, so that a smaller one is older. 0: always
+	// believed. Below version 5 a request over an older connection than one that the producer has used since is late.
+	Conn uint64
 }
 
 // GuardTxn takes a guard for a TxnCommit; the reply is TxnGuard.

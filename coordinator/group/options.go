@@ -25,6 +25,10 @@ type Options struct {
 	// Cluster is what is known of the metadata log when the shard is made; nil: nothing. MetadataChanged tells more.
 	Cluster Cluster
 
+	// LoadedAfter is the newest connection that may carry commits to a shard of this partition that was there before this one:
+	// over it and older ones a TxnCommit is late, unless the producer has come over it since.
+	LoadedAfter uint64
+
 	// NewMemberJoinTimeout bounds how long a member that has never been answered
 	// stays in a rebalance: it has no session yet, because it does not know its
 	// member id.

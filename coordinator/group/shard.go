@@ -20,13 +20,14 @@ type Shard struct {
 	turn   *turn // of the event that is being handled: one for all, so that an event does not allocate it
 
 	// Hard, with group.kept.
-	offsets   map[string]map[topicPartition]offset // by group
-	open      map[int64]*transaction               // by producer id
-	marks     marks
-	consumers map[string]*consumerGroup
-	foreign   map[string]*foreignGroup // groups of other types
-	applied   uint64                   // records
-	skipped   int64                    // of them, how many made no sense
+	offsets     map[string]map[topicPartition]offset // by group
+	open        map[int64]*transaction               // by producer id
+	marks       marks
+	connections connections
+	consumers   map[string]*consumerGroup
+	foreign     map[string]*foreignGroup // groups of other types
+	applied     uint64                   // records
+	skipped     int64                    // of them, how many made no sense
 
 	cluster     Cluster
 	newTopicsAt int64                  // offset of the metadata log at which topics were created last; -1: not known

@@ -205,6 +205,9 @@ func showOffsetReply(body any) string {
 			}
 		}
 	case *kmsg.TxnOffsetCommitResponse:
+		if r == nil {
+			return "late"
+		}
 		words = append(words, "TxnOffsetCommit")
 		for _, t := range r.Topics {
 			for _, p := range t.Partitions {
