@@ -25,6 +25,9 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.txnDelayed(ctx, clients); err != nil {
+		return err
+	}
 	return b.bareBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
 		b.leaveData(t)
 		if err := b.txnLateEnds(ctx, ref); err != nil {

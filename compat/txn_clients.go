@@ -24,6 +24,8 @@ import (
 //
 // It prints a line "read_committed PARTITION OFFSET VALUE" of each record up to
 // the one with the value "end" in each partition, then all again as "read_uncommitted".
+//
+// Some have a third mode, late: see txn_delayed.go.
 type txnClient struct {
 	name    string
 	argv    []string // $broker stands for the address of the broker
@@ -106,7 +108,7 @@ func (c *cache) javaClasses() (*javaClasses, error) {
 	if err := c.command("javac", "openjdk-17-jdk-headless"); err != nil {
 		return nil, err
 	}
-	own := []string{"clients/java/Transform.java", "clients/java/Tools.java"}
+	own := []string{"clients/java/Transform.java", "clients/java/Late.java", "clients/java/Tools.java"}
 	dir, err := c.installed("java-transform", append([]string{"java/pom.xml"}, own...), func(dir string) error {
 		args := []string{"-cp", strings.Join(java.jars, ":"), "-d", dir}
 		for _, name := range own {

@@ -318,6 +318,28 @@ func TestApiVersionsHeaders(t *testing.T) {
 	})
 }
 
+// Servers of one broker count their connections together.
+func TestConnIDsOfSeveralServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ids []uint64
+		o := Options{ConnIDs: new(atomic.Uint64)}
+		rigs := []*rig{newRig(t, o, nil), newRig(t, o, nil)}
+		for i := range 4 {
+			r := rigs[i%2]
+			r.metadata = func(c *Call) Answer {
+				ids = append(ids, c.ConnID)
+				return Now(kmsg.NewPtrMetadataResponse())
+			}
+			p := r.dial()
+			p.send(metadataRequest(1))
+			p.expect(1)
+		}
+		if !slices.Equal(ids, []uint64{1, 2, 3, 4}) {
+			t.Errorf("ids %v", ids)
+		}
+	})
+}
+
 func TestCallSaysWhoAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Options{}, nil)

@@ -6,6 +6,7 @@
 //	franz BOOTSTRAP members
 //	franz BOOTSTRAP transform IN OUT GROUP ID SEED HOLD
 //	franz BOOTSTRAP read TOPIC PARTITIONS
+//	franz BOOTSTRAP late TOPIC PARTITIONS NAME PRODUCERS ROUNDS SEED [old]
 package main
 
 import (
@@ -80,6 +81,9 @@ func run(args []string) error {
 	}
 	if args[1] == "transform" {
 		return d.transform(args[2:])
+	}
+	if args[1] == "late" {
+		return d.late(args[2:])
 	}
 	if args[1] == "read" && len(args) == 4 {
 		return d.read(args[2], args[3])

@@ -32,6 +32,8 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * <p>Usage: Transform BOOTSTRAP transform IN OUT GROUP ID SEED HOLD PROTOCOL
  *
  * <p>Usage: Transform BOOTSTRAP read TOPIC PARTITIONS
+ *
+ * <p>For the mode late see Late.
  */
 public final class Transform {
     private static final PrintStream OUT = new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
@@ -45,6 +47,10 @@ public final class Transform {
         if (args[1].equals("read")) {
             read(args[0], args[2], Integer.parseInt(args[3]), "read_committed");
             read(args[0], args[2], Integer.parseInt(args[3]), "read_uncommitted");
+            return;
+        }
+        if (args[1].equals("late")) {
+            Late.run(args);
             return;
         }
         transform(args);

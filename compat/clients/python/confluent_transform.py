@@ -1,6 +1,8 @@
 """Consume-transform-produce by confluent-kafka (librdkafka), see transform.py."""
 import os
+import random
 import sys
+import threading
 import time
 
 import confluent_kafka as ck
@@ -101,8 +103,38 @@ def run():
     consumer.close()
 
 
+def late_producer(bootstrap, topic, partitions, name, rounds, chance):
+    producer = ck.Producer({"bootstrap.servers": bootstrap, "transactional.id": name, "linger.ms": 0, "retry.backoff.ms": 2,
+                            "reconnect.backoff.ms": 2, "reconnect.backoff.max.ms": 20})
+    number = 0
+    try:
+        again(producer.init_transactions)
+        for number in range(rounds):
+            producer.begin_transaction()
+            for p in chance.sample(range(partitions), partitions):
+                producer.produce(topic, value=f"{name} {number}".encode(), partition=p)
+                producer.flush()
+            commit = chance.randrange(2) == 0
+            again(producer.commit_transaction if commit else producer.abort_transaction)
+            print("commit" if commit else "abort", name, number, flush=True)
+    except ck.KafkaException as e:
+        print("failed", name, number, repr(e), flush=True)
+
+
+def late(bootstrap, topic, partitions, name, producers, rounds, seed):
+    """Writes transactions over a network that delays requests: see compat's txn_delayed.go."""
+    threads = [threading.Thread(target=late_producer, args=(
+        bootstrap, topic, partitions, f"{name}-{i}", rounds, random.Random(seed + i))) for i in range(producers)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
 if sys.argv[2] == "read":
     read(sys.argv[1], sys.argv[3], int(sys.argv[4]))
+elif sys.argv[2] == "late":
+    late(sys.argv[1], sys.argv[3], int(sys.argv[4]), sys.argv[5], int(sys.argv[6]), int(sys.argv[7]), int(sys.argv[8]))
 else:
     try:
         run()
