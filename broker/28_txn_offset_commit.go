@@ -9,6 +9,7 @@ import (
 
 	"github.com/rotpeter/rotpeter/coordinator/group"
 	"github.com/rotpeter/rotpeter/coordinator/txn"
+	"github.com/rotpeter/rotpeter/log/batch"
 	"github.com/rotpeter/rotpeter/protocol"
 )
 
@@ -173,7 +174,7 @@ func (b *Broker) commitsOffsets(p txn.Partition, id int64, epoch int16) (open bo
 	if err != nil {
 		return false, nil // the group's coordinator says what is wrong
 	}
-	_, open, err = l.TxnGuard(id, epoch)
+	_, open, err = l.TxnGuard(id, epoch, batch.NoSequence, false)
 	return open, err
 }
 

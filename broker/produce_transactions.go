@@ -44,6 +44,7 @@ func (p *produceState) askTransactions(ctx context.Context, im *metadata.Image) 
 	if p.call.Version >= implicitSince {
 		version = versionNew
 	}
+	asks := version == versionNew || p.verifies()
 	var first []question
 	var who *txn.Producer
 	for ti := range p.req.Topics {
@@ -64,8 +65,12 @@ func (p *produceState) askTransactions(ctx context.Context, im *metadata.Image) 
 			if err != nil {
 				continue
 			}
+			sequence := batch.NoSequence
+			if asks {
+				sequence = h.BaseSequence
+			}
 			var open bool
-			if x.guard, open, x.err = l.TxnGuard(is.ID, is.Epoch); !open && x.err == nil {
+			if x.guard, open, x.err = l.TxnGuard(is.ID, is.Epoch, sequence, version == versionNew); !open && x.err == nil {
 				first = append(first, question{batchAt{ti, pi}, txn.Partition{Topic: t.Name, Index: in.Index}, l})
 			}
 			if p.transactional == nil {
@@ -80,6 +85,11 @@ func (p *produceState) askTransactions(ctx context.Context, im *metadata.Image) 
 	return nil
 }
 
+// verifies tells whether the batches of older clients are verified.
+func (p *produceState) verifies() bool {
+	return p.b.conf.Load().Bool("transaction.partition.verification.enable")
+}
+
 // ask asks the coordinator and notes what it says of each batch.
 func (p *produceState) ask(ctx context.Context, who txn.Producer, version int16, first []question) {
 	e := txn.Add{TransactionalID: *p.req.TransactionalID, Producer: who, Version: version, Verify: version < versionNew}
@@ -87,11 +97,11 @@ func (p *produceState) ask(ctx context.Context, who txn.Producer, version int16,
 		e.Partitions = append(e.Partitions, a.partition)
 	}
 	codes := make([]int16, len(first))
-	if !e.Verify || p.b.conf.Load().Bool("transaction.partition.verification.enable") {
+	if !e.Verify || p.verifies() {
 		codes = p.b.addWithPatience(ctx, e, func() error {
 			for _, a := range first {
 				x := p.transactional[a.at]
-				x.guard, _, _ = a.log.TxnGuard(who.ID, who.Epoch) // the append tells what is wrong by then
+				x.guard, _, _ = a.log.TxnGuard(who.ID, who.Epoch, batch.NoSequence, false) // the append tells what is wrong by then
 				p.transactional[a.at] = x
 			}
 			return nil

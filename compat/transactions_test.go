@@ -35,6 +35,58 @@ func TestJudgeTransformed(t *testing.T) {
 	}
 }
 
+// The judge of delayed ends tells what is torn.
+func TestJudgeDelayed(t *testing.T) {
+	printed := "commit a 0\nabort a 1\nfailed b 0 because\n"
+	well := func() []map[string]int { return []map[string]int{{"a 0": 1}, {"a 0": 1, "b 0": 1}} }
+	for _, k := range []struct {
+		name, printed string
+		change        func(seen []map[string]int)
+		want          string // part of the complaint, empty = none
+	}{
+		{"all well", printed[:21], func(seen []map[string]int) { delete(seen[1], "b 0") }, ""},
+		{"a client stopped", printed, func([]map[string]int) {}, "1 of 3 transactions are not what their clients were told: failed b 0 because"},
+		{"half is lost", printed, func(seen []map[string]int) { delete(seen[1], "a 0") }, "2 of 3 transactions are not what their clients were told: commit a 0, and it is 0 times in partition 1"},
+		{"twice", printed, func(seen []map[string]int) { seen[0]["a 0"] = 2 }, "commit a 0, and it is 2 times in partition 0"},
+		{"half is aborted", printed, func(seen []map[string]int) { seen[0]["a 1"] = 1 }, "abort a 1, and it is 1 times in partition 0"},
+		{"nobody's", printed[:21], func([]map[string]int) {}, `nobody wrote "b 0"`},
+		{"not a line of a client", "oops\n", func([]map[string]int) {}, `printed "oops"`},
+	} {
+		seen := well()
+		k.change(seen)
+		err := judgeDelayed([]byte(k.printed), seen, 2)
+		if err == nil && k.want != "" || err != nil && (k.want == "" || !strings.Contains(err.Error(), k.want)) {
+			t.Errorf("%s: complaint %v, want %q", k.name, err, k.want)
+		}
+	}
+}
+
+// The delayer finds the transactional id of the requests that it may delay, in each version of them.
+func TestTransactionOf(t *testing.T) {
+	f := kmsg.NewRequestFormatter(kmsg.FormatterClientID("c"))
+	id := "an id"
+	for _, req := range []kmsg.Request{
+		&kmsg.ProduceRequest{TransactionID: &id}, &kmsg.AddOffsetsToTxnRequest{TransactionalID: id},
+		&kmsg.TxnOffsetCommitRequest{TransactionalID: id}, &kmsg.EndTxnRequest{TransactionalID: id}, &kmsg.AddPartitionsToTxnRequest{TransactionalID: id},
+	} {
+		for v := range req.MaxVersion() + 1 {
+			_, produce := req.(*kmsg.ProduceRequest)
+			_, add := req.(*kmsg.AddPartitionsToTxnRequest)
+			if produce && v < 3 || add && v > 3 { // without one, and from brokers
+				continue
+			}
+			req.SetVersion(v)
+			got, ends := transactionOf(f.AppendRequest(nil, req, 1)[4:])
+			if _, want := req.(*kmsg.EndTxnRequest); got != id || ends != want {
+				t.Errorf("%s v%d: id %q, ends %t", kmsg.NameForKey(req.Key()), v, got, ends)
+			}
+		}
+	}
+	if got, _ := transactionOf(f.AppendRequest(nil, kmsg.NewPtrMetadataRequest(), 1)[4:]); got != "" {
+		t.Errorf("Metadata has the id %q", got)
+	}
+}
+
 // Times go out of a table, other columns and text stay.
 func TestTimelessTable(t *testing.T) {
 	table := "A\tProducerEpoch\tLastTimestamp\tTransactionTimeoutMs\nb \t2\t1700000000000\t60000\na \t1\t-1 \t60000\n"

@@ -112,7 +112,8 @@ type producers struct {
 	byID map[int64]*producer
 	open []openTxn // by first offset
 
-	marks int64 // markers since the log was opened
+	marks     int64                   // markers since the log was opened
+	verifying map[int64]*verification // by producer id; nothing of it is in snapshots
 }
 
 func newProducers() *producers { return &producers{byID: map[int64]*producer{}} }
@@ -124,11 +125,11 @@ func (ps *producers) check(h *batch.Header, m *marker, o *AppendOptions) (duplic
 	if p == nil {
 		p = newProducer()
 	}
-	return p.check(h, m, o, o.Guard.passed(ps, p))
+	return p.check(h, m, o, o.Guard.passed(ps, p), ps.verifying[h.ProducerID])
 }
 
-// check is the same for one producer. passed: see TxnGuard.
-func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions, passed bool) (*seqBatch, error) {
+// check is the same for one producer. passed: see TxnGuard. v is nil where no verification is pending.
+func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions, passed bool, v *verification) (*seqBatch, error) {
 	if m != nil {
 		return nil, p.checkMarker(h, m, o)
 	}
@@ -145,6 +146,9 @@ func (p *producer) check(h *batch.Header, m *marker, o *AppendOptions, passed bo
 		return nil, fmt.Errorf("%w: producer %d", ErrInvalidTxnState, h.ProducerID)
 	}
 	if o.Origin == Client {
+		if v != nil && h.BaseSequence > v.lowest {
+			return nil, fmt.Errorf("%w: producer %d at offset %d: %d (incoming seq. number), %d (earliest seen sequence)", ErrOutOfOrderSequence, h.ProducerID, h.BaseOffset, h.BaseSequence, v.lowest)
+		}
 		if err := p.checkSequence(h, o); err != nil {
 			return nil, err
 		}
@@ -196,6 +200,7 @@ func (ps *producers) apply(h *batch.Header, m *marker) *completed {
 	if m == nil && h.Control() {
 		return nil // compaction has emptied it
 	}
+	ps.verified(h, m)
 	p := ps.byID[h.ProducerID]
 	if p == nil {
 		ps.makeRoom()
@@ -275,6 +280,7 @@ func (ps *producers) makeRoom() {
 
 // expire forgets producers whose last batch is older than producer.id.expiration.ms.
 func (ps *producers) expire(nowMillis, expirationMillis int64) {
+	ps.expireVerifications(nowMillis, expirationMillis)
 	for id, p := range ps.byID {
 		if p.txnFirst < 0 && nowMillis-p.lastTimestamp >= expirationMillis {
 			delete(ps.byID, id)

@@ -19,14 +19,72 @@ type TxnGuard struct {
 // TxnGuard takes a guard for a batch of a producer, for AppendOptions.Guard. open tells that the producer's transaction is
 // open in this log at that epoch: then nobody needs to be asked. An epoch that the log has seen the end of is
 // ErrInvalidProducerEpoch: nobody needs to be asked about that either (UnifiedLog.maybeStartTransactionVerification).
-func (l *Log) TxnGuard(producerID int64, epoch int16) (g TxnGuard, open bool, err error) {
+//
+// sequence is the batch's first, batch.NoSequence if it has none or nobody will be asked. Until a batch of the transaction
+// is appended those that begin at a higher one are refused: if the coordinator could not be asked about the first batch,
+// the second must not overtake it. bumps: the producer has an epoch for each transaction (transaction version 2).
+func (l *Log) TxnGuard(producerID int64, epoch int16, sequence int32, bumps bool) (g TxnGuard, open bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.producers.byID[producerID]
 	if p != nil && epoch < p.epoch {
 		return TxnGuard{}, false, staleEpoch(producerID, epoch, p.epoch)
 	}
-	return TxnGuard{l.producers, l.producers.marks}, p != nil && p.txnFirst >= 0 && p.epoch == epoch, nil
+	open = p != nil && p.txnFirst >= 0 && p.epoch == epoch
+	if !open && sequence != batch.NoSequence {
+		l.producers.verify(producerID, epoch, sequence, bumps)
+	}
+	return TxnGuard{l.producers, l.producers.marks}, open, nil
+}
+
+// verification is what is known of a producer's batches while a coordinator is asked about their transaction
+// (VerificationStateEntry).
+type verification struct {
+	epoch  int16
+	lowest int32 // first sequence seen
+	bumps  bool
+	since  int64 // milliseconds since 1970 when the janitor saw it first, 0: not yet
+}
+
+// verify notes a batch whose transaction a coordinator is asked about. There is no more of these than of producers;
+// beyond that nothing is noted.
+func (ps *producers) verify(id int64, epoch int16, sequence int32, bumps bool) {
+	v := ps.verifying[id]
+	switch {
+	case v == nil:
+		if len(ps.verifying) >= maxProducers {
+			return
+		}
+		if ps.verifying == nil {
+			ps.verifying = map[int64]*verification{}
+		}
+		ps.verifying[id] = &verification{epoch: epoch, lowest: sequence, bumps: bumps}
+	case epoch > v.epoch:
+		v.epoch, v.lowest = epoch, sequence
+	case epoch == v.epoch:
+		v.lowest = min(v.lowest, sequence)
+	}
+}
+
+// verified forgets that, once a batch of the producer's transaction is there, or the marker of it; but for the marker of
+// the transaction before, which the next one's epoch tells apart (UnifiedLog.updateProducers).
+func (ps *producers) verified(h *batch.Header, m *marker) {
+	v := ps.verifying[h.ProducerID]
+	if v != nil && h.Transactional() && (m == nil || !v.bumps || v.epoch != h.ProducerEpoch) {
+		delete(ps.verifying, h.ProducerID)
+	}
+}
+
+// expireVerifications forgets those that never came to an end.
+func (ps *producers) expireVerifications(nowMillis, expirationMillis int64) {
+	for id, v := range ps.verifying {
+		switch {
+		case v.since == 0:
+			v.since = nowMillis
+		case nowMillis-v.since >= expirationMillis:
+			delete(ps.verifying, id)
+		}
+	}
 }
 
 func staleEpoch(producerID int64, epoch, last int16) error {

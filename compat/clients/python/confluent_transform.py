@@ -103,6 +103,11 @@ def run():
     consumer.close()
 
 
+def say(line):
+    sys.stdout.write(line + "\n")  # at once, as others write too
+    sys.stdout.flush()
+
+
 def late_producer(bootstrap, topic, partitions, name, rounds, chance):
     producer = ck.Producer({"bootstrap.servers": bootstrap, "transactional.id": name, "linger.ms": 0, "retry.backoff.ms": 2,
                             "reconnect.backoff.ms": 2, "reconnect.backoff.max.ms": 20})
@@ -116,9 +121,9 @@ def late_producer(bootstrap, topic, partitions, name, rounds, chance):
                 producer.flush()
             commit = chance.randrange(2) == 0
             again(producer.commit_transaction if commit else producer.abort_transaction)
-            print("commit" if commit else "abort", name, number, flush=True)
+            say(f"{'commit' if commit else 'abort'} {name} {number}")
     except ck.KafkaException as e:
-        print("failed", name, number, repr(e), flush=True)
+        say(f"failed {name} {number} {e!r}")
 
 
 def late(bootstrap, topic, partitions, name, producers, rounds, seed):
