@@ -197,7 +197,8 @@ func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, 
 		p.refuse(out, err)
 		return
 	}
-	if p.req.Acks == -1 && len(part.ISR) < l.Config().MinInSyncReplicas {
+	// As many as there are replicas are enough (Partition.effectiveMinIsr).
+	if p.req.Acks == -1 && len(part.ISR) < min(l.Config().MinInSyncReplicas, len(part.Replicas)) {
 		out.LogStartOffset = l.Offsets().Start
 		p.refuse(out, kerr.NotEnoughReplicas)
 		return

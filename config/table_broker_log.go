@@ -55,7 +55,7 @@ var logSettings = []Setting{
 	{Name: "auto.create.topics.enable", Type: Boolean, Default: "true",
 		Effect: works, Doc: "Whether a Metadata request that asks for an unknown topic may create it."},
 	{Name: "min.insync.replicas", Type: Int, Default: "1", Check: atLeast(1), Mode: ClusterWide,
-		Effect: works, Doc: "Default of min.insync.replicas for topics. This node is the only replica, so a value above 1 refuses writes with acks=all."},
+		Effect: works, Doc: "Default of min.insync.replicas for topics. This node is the only replica: any value lets writes with acks=all pass, as in Kafka for topics with one replica."},
 	{Name: "log.message.timestamp.type", Type: String, Default: "CreateTime", Check: oneOf("CreateTime", "LogAppendTime"), Mode: ClusterWide,
 		Effect: works, Doc: "Default of message.timestamp.type."},
 	{Name: "log.message.timestamp.before.max.ms", Type: Long, Default: "9223372036854775807", Check: atLeast(0), Mode: ClusterWide,

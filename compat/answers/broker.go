@@ -11,4 +11,5 @@ var Settings = []string{
 	"group.consumer.max.size=4",
 	"group.consumer.min.session.timeout.ms=100",
 	"group.consumer.min.heartbeat.interval.ms=50",
+	"transaction.abort.timed.out.transaction.cleanup.interval.ms=200",
 }

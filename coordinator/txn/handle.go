@@ -145,6 +145,9 @@ func (t *turn) check(id string, p Producer) (*transaction, *kerr.Error) {
 // add handles AddPartitionsToTxn (handleAddPartitionsToTransaction, handleVerifyPartitionsInTransaction).
 func (t *turn) add(e Add) Added {
 	x, err := t.check(e.TransactionalID, e.Producer)
+	if known := t.all[e.TransactionalID]; known != nil && known.state.preparing() && !e.Verify {
+		err = kerr.ConcurrentTransactions // first of all, as the next producer id may be one to come
+	}
 	switch {
 	case err != nil:
 		return Added{Code: err.Code}
@@ -176,6 +179,8 @@ func (t *turn) end(e End) Ended {
 		return failed(kerr.InvalidRequest)
 	case x == nil:
 		return failed(kerr.InvalidProducerIDMapping)
+	case x.state.preparing() && e.Version >= epochBumpSince:
+		return failed(kerr.ConcurrentTransactions) // as in add
 	case e.ID == x.producerID && e.Epoch > lastEpoch:
 		return failed(kerr.ProducerFenced)
 	}
@@ -244,13 +249,13 @@ func (t *turn) decideOld(x *transaction, e End) (State, *kerr.Error) {
 		return prepare, nil
 	case x.state == complete:
 		return Empty, nil
-	case x.state == prepare:
+	case x.state.preparing(): // either way
 		return 0, kerr.ConcurrentTransactions
 	}
 	return 0, kerr.InvalidTxnState
 }
 
-// decideNew is the same from version 2 on, where a client that did not hear the answer comes with the epoch before
+// decideNew is the same from version 2 on, of one that is not being ended, where a client that did not hear the answer comes with the epoch before
 // (TransactionCoordinator.endTransaction, which has a table of this).
 func (t *turn) decideNew(x *transaction, e End) (State, *kerr.Error) {
 	prepare, complete := aim(e.Commit)
@@ -259,13 +264,11 @@ func (t *turn) decideNew(x *transaction, e End) (State, *kerr.Error) {
 	switch {
 	case x.producerID != e.ID && !overflow:
 		return 0, kerr.InvalidProducerIDMapping
-	case x.state.preparing() && x.epoch != e.Epoch+1, (x.state == Ongoing || x.state == Empty) && x.epoch != e.Epoch,
+	case (x.state == Ongoing || x.state == Empty) && x.epoch != e.Epoch,
 		x.state.resting() && x.state != Empty && !retry && x.epoch != e.Epoch:
 		return 0, kerr.ProducerFenced
 	case x.state == Ongoing:
 		return prepare, nil
-	case x.state == prepare:
-		return 0, kerr.ConcurrentTransactions
 	case x.state == complete && retry:
 		return Empty, nil
 	case x.state.resting() && !retry && !e.Commit:
