@@ -181,11 +181,13 @@ func (b *Broker) commitsOffsets(p txn.Partition, id int64, epoch int16) (open bo
 // Bounds of the wait for a transaction that is being ended while the next one of the producer begins: nearly always that
 // is a matter of milliseconds (add.partitions.to.txn.retry.backoff.ms, .max.ms). guard takes the guards of
 // the caller anew before the coordinator is asked again: a marker of the transaction that ends is no harm to the next one.
-func (b *Broker) addWithPatience(ctx context.Context, e txn.Add, guard func() error) []int16 {
+func (b *Broker) addWithPatience(ctx context.Context, e txn.Add, guard func() error) (codes []int16) {
+	began := time.Now()
+	defer func() { b.metrics.transactions.verified(time.Since(began), codes) }()
 	c := b.conf.Load()
 	pause, until := millis(c.Int("add.partitions.to.txn.retry.backoff.ms")), time.Now().Add(millis(c.Int("add.partitions.to.txn.retry.backoff.max.ms")))
 	for {
-		codes, _ := b.addPartitions(ctx, e)
+		codes, _ = b.addPartitions(ctx, e)
 		if len(codes) == 0 || codes[0] != kerr.ConcurrentTransactions.Code || !time.Now().Before(until) {
 			return codes
 		}

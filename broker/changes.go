@@ -242,8 +242,10 @@ func (b *Broker) facts() brokerFacts {
 		}
 	}
 	if b.parts != nil {
+		now, longest := time.Now(), millis(b.static.Int("transaction.max.timeout.ms"))
 		b.parts.each(func(l *log.Log) {
 			o := l.Offsets()
+			f.Transactions.add(l, now, longest)
 			f.Logs = append(f.Logs, logFacts{Topic: l.Topic(), Partition: l.Partition(), Start: o.Start, Stable: o.Stable, End: o.End, Bytes: l.Size(), Segments: l.Segments(), Damaged: len(l.Damages())})
 		})
 	}
@@ -257,6 +259,7 @@ func (b *Broker) facts() brokerFacts {
 	}
 	f.FetchSessions, f.FetchSessionPartitions, f.FetchSessionEvictions = b.sessions.stats()
 	b.groupFacts(&f.Groups)
+	f.Transactions.read(&b.metrics.transactions)
 	b.serverFacts(&f)
 	return f
 }

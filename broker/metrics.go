@@ -28,7 +28,7 @@ type metrics struct {
 	topics  topicTable
 	waiting [2]atomic.Int64 // by delayed
 
-	lateRequests atomic.Int64 // of transactions, see Broker.late
+	transactions transactionCounters
 
 	facts    func() brokerFacts
 	now      func() time.Time

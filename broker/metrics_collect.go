@@ -24,6 +24,7 @@ type metricDescs struct {
 	underMinISR, atMinISR, underReplicated, replicas, inSync, stableLag *prometheus.Desc
 
 	connections, accepted, closedByListener, closed *prometheus.Desc
+	verificationTimes, verificationCount            *prometheus.Desc
 	raftState, dirOffline                           *prometheus.Desc
 	plain                                           []plainMetric
 }
@@ -67,6 +68,7 @@ func newMetricDescs() metricDescs {
 		dirOffline:       desc("kafka_log_logmanager_logdirectoryoffline", "1 for a data directory that a storage error took out of service.", []string{"logDirectory"}, nil),
 		plain:            plainMetrics(),
 	}
+	d.verificationTimes, d.verificationCount = verificationDescs()
 	for i, n := range timeNames() {
 		name := "kafka_network_requestmetrics_" + n.name
 		d.times[i] = desc(name, n.help+", in milliseconds, over the last five minutes; within 12.5 %.", []string{"request", "quantile"}, nil)
@@ -154,6 +156,7 @@ func plainMetrics() []plainMetric {
 		func(f *brokerFacts) float64 { return float64(f.OfflineLogDirs) })
 
 	cleanerMetrics(gauge)
+	transactionMetrics(gauge, counter)
 
 	groupMetrics(gauge)
 	all = append(all, groupsByKind()...)
@@ -328,7 +331,9 @@ func (m *metrics) collectRequests(s metricSeries) {
 			present[i] = a.times[i%timesCounted].counts()
 		}
 	}
-	earlier := m.window.move(m.now(), present)
+	verification := m.transactions.verification.counts()
+	earlier := m.window.move(m.now(), append(present, verification))
+	m.collectVerification(s, verification, earlier[len(present)])
 	for i, a := range m.apis {
 		if a == nil {
 			continue

@@ -37,6 +37,8 @@ type brokerFacts struct {
 
 	Groups groupFacts
 
+	Transactions transactionFacts
+
 	// Metadata is the state of __cluster_metadata-0.
 	Metadata metadataFacts
 

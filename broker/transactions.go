@@ -125,12 +125,12 @@ func (x *transactions) writeAll(ctx context.Context, key partitionKey, m txn.Wri
 	if t := x.b.image().TopicByID(key.topic); t != nil {
 		epoch = t.Partitions[key.partition].LeaderEpoch
 	}
-	left := m.Partitions
+	left, pending := m.Partitions, &x.b.metrics.transactions.markers
+	pending.Add(int64(len(left)))
+	defer func() { pending.Add(-int64(len(left))) }()
 	for tries := 0; len(left) > 0; tries++ {
 		if tries > 0 {
-			select {
-			case <-time.After(markerPause):
-			case <-ctx.Done():
+			if ended := x.pause(ctx, len(left)); ended {
 				return
 			}
 		}
@@ -146,11 +146,25 @@ func (x *transactions) writeAll(ctx context.Context, key partitionKey, m txn.Wri
 				failed, err = append(failed, left[i]), e
 			}
 		}
+		pending.Add(int64(len(failed) - len(left)))
 		if left = failed; err != nil && tries%50 == 0 && ctx.Err() == nil {
 			x.b.log.Warn("markers of a transaction cannot be written and are tried again", "transactionalId", m.TransactionalID, "partitions", len(left), "err", err)
 		}
 	}
 	x.post(key, m.Written())
+}
+
+// pause waits before markers that failed are tried again, unless there is no time for that.
+func (x *transactions) pause(ctx context.Context, failed int) (ended bool) {
+	n := &x.b.metrics.transactions.markersFailed
+	n.Add(int64(failed))
+	defer n.Add(-int64(failed))
+	select {
+	case <-time.After(markerPause):
+		return false
+	case <-ctx.Done():
+		return true
+	}
 }
 
 // marker is what ends a transaction in a partition.
@@ -235,7 +249,7 @@ func (b *Broker) endOffsets(t *metadata.Topic, index int32, m marker) error {
 // late hangs up: the request was delayed on a connection that its producer has given up since, or one that cannot be told
 // from such a one. It was not believed.
 func (b *Broker) late(c *protocol.Call, transactionalID string) protocol.Response {
-	b.metrics.lateRequests.Add(1)
+	b.metrics.transactions.lateRequests.Add(1)
 	b.log.Info("a request of a transaction came over a connection that is not its producer's newest; it has no effect and the connection is closed",
 		"request", kmsg.NameForKey(c.Key), "transactionalId", transactionalID, "conn", c.ConnID, "client", c.ClientID)
 	return nil

@@ -58,11 +58,11 @@ func (p *oldProducer) works(c *rawConn, req kmsg.Request) {
 // isLate fails the test unless the broker hangs up over a request.
 func (p *oldProducer) isLate(c *rawConn, req kmsg.Request) {
 	p.h.t.Helper()
-	before := p.h.b.metrics.lateRequests.Load()
+	before := p.h.b.metrics.transactions.lateRequests.Load()
 	if code, hungUp := p.say(c, req); !hungUp {
 		p.h.t.Fatalf("%s over an older connection: code %d", kmsg.NameForKey(req.Key()), code)
 	}
-	if n := p.h.b.metrics.lateRequests.Load(); n != before+1 {
+	if n := p.h.b.metrics.transactions.lateRequests.Load(); n != before+1 {
 		p.h.t.Errorf("%d late requests are counted, %d before", n, before)
 	}
 }

@@ -109,6 +109,20 @@ func (l *Log) CheckMarker(producerID int64, epoch int16, coordinatorEpoch int32,
 	return p.checkMarker(&h, &marker{coordinatorEpoch: coordinatorEpoch}, &AppendOptions{TransactionVersion: transactionVersion})
 }
 
+// ProducerStats tells how many producers the log knows, and when the one whose transaction is open for the longest time wrote
+// last: milliseconds since 1970, -1 if none is open (ProducerStateManager.hasLateTransaction).
+func (l *Log) ProducerStats() (known int, oldestOpen int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	oldestOpen = -1
+	if len(l.producers.open) > 0 {
+		if p := l.producers.byID[l.producers.open[0].producerID]; p != nil {
+			oldestOpen = p.lastTimestamp
+		}
+	}
+	return len(l.producers.byID), oldestOpen
+}
+
 // Producer is what a log knows of an idempotent or transactional producer.
 type Producer struct {
 	ID               int64
