@@ -250,7 +250,7 @@ func (b *Broker) endOffsets(t *metadata.Topic, index int32, m marker) error {
 // from such a one. It was not believed.
 func (b *Broker) late(c *protocol.Call, transactionalID string) protocol.Response {
 	b.metrics.transactions.lateRequests.Add(1)
-	b.log.Info("a request of a transaction came over a connection that is not its producer's newest; it has no effect and the connection is closed",
+	b.log.Debug("a request of a transaction came over a connection that is not its producer's newest; it has no effect and the connection is closed",
 		"request", kmsg.NameForKey(c.Key), "transactionalId", transactionalID, "conn", c.ConnID, "client", c.ClientID)
 	return nil
 }
