@@ -11,7 +11,8 @@ import (
 )
 
 // addPartitionsToTxn answers AddPartitionsToTxn (24), versions 0-5. v2 brought PRODUCER_FENCED; from v4 on (KIP-890) it is
-// what brokers ask each other: several transactions, and VerifyOnly.
+// what brokers ask each other: several transactions, and VerifyOnly. Below v4 one that was delayed on a connection which its
+// producer has given up is hung up on (decision 27).
 // ACL: below v4 WRITE on the transactional id (53) and on each topic (29), from there on CLUSTER_ACTION (31).
 func (b *Broker) addPartitionsToTxn(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.AddPartitionsToTxnRequest)

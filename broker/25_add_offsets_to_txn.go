@@ -12,6 +12,7 @@ import (
 
 // addOffsetsToTxn answers AddOffsetsToTxn (25), versions 0-4: the partition of __consumer_offsets that has the group
 // belongs to the transaction from now on. Clients of newer transactions do without it. v2 brought PRODUCER_FENCED.
+// One that was delayed on a connection which its producer has given up is hung up on (decision 27).
 // ACL: WRITE on the transactional id (53), READ on the group (30).
 func (b *Broker) addOffsetsToTxn(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.AddOffsetsToTxnRequest)

@@ -14,7 +14,8 @@ import (
 )
 
 // txnOffsetCommit answers TxnOffsetCommit (28), versions 0-5: offsets that count once their transaction commits. v3 brought
-// the member (KIP-447), v5 adds the group to the transaction on the way (KIP-890); before, that was asked for and is verified.
+// the member (KIP-447), v5 adds the group to the transaction on the way (KIP-890); before, that was asked for and is verified,
+// and a commit that was delayed on a connection which its producer has given up is hung up on (decision 27).
 // ACL: WRITE on the transactional id (53), READ on the group (30), READ on each topic (29).
 func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.Answer {
 	req := c.Req.(*kmsg.TxnOffsetCommitRequest)
