@@ -30,13 +30,16 @@ FUZZTIME ?= 10s
 TESTFLAGS ?=
 COMPATFLAGS ?=
 
+# Flags of `make bench` and `make bench-quick`.
+BENCHFLAGS ?=
+
 # Suites of `make compat`, comma-separated; empty is all of them.
 ONLY ?=
 
 .PHONY: help
 help: ## list the targets
 	@echo 'Rotpeter $(VERSION)'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/rotpeter: one static file, no cgo
@@ -77,7 +80,17 @@ mutants: ## show that the tests see each of the seeded bugs, and how fast (ONLY=
 	$(GO) run ./internal/mutant/hunt -crashes '$(CRASHES)' $(if $(ONLY),-only '$(ONLY)')
 
 .PHONY: bench
-bench: ## run the Go benchmarks of the hot rooms (the scenarios against Apache Kafka are not built yet)
+bench: build ## measure the broker side by side with Apache Kafka, kfake and the null broker; report in bench/report (BENCHFLAGS: see go run ./bench -help)
+	$(GO) build -o bin/bench ./bench
+	bin/bench $(BENCHFLAGS)
+
+.PHONY: bench-quick
+bench-quick: build ## the same in about five minutes: fewer scenarios, short runs, without kfake
+	$(GO) build -o bin/bench ./bench
+	bin/bench -quick $(BENCHFLAGS)
+
+.PHONY: bench-go
+bench-go: ## run the Go benchmarks of the hot rooms
 	$(GO) test -run '^$$' -bench . -benchmem $(TESTFLAGS) $(HOT)
 
 .PHONY: lint

@@ -27,6 +27,7 @@ type options struct {
 	keep   bool
 	record string
 	golden bool
+	jars   bool
 }
 
 // bench is one run: the broker under test, the clients and the results.
@@ -67,6 +68,7 @@ func parseFlags() (o options, verbose bool, err error) {
 	flag.BoolVar(&o.keep, "keep", false, "keep the temporary folder")
 	flag.StringVar(&o.record, "record", "", "keep a request of each kind that the clients send in this `folder`")
 	flag.BoolVar(&o.golden, "golden", false, "write the answers into the scripts of the suite answers: Kafka's with -target kafka, else ours where they are others on purpose")
+	flag.BoolVar(&o.jars, "jars", false, "install Apache Kafka's jars if need be, print their class path, and do nothing else")
 	flag.BoolVar(&verbose, "v", false, "say what passed, too")
 	flag.Parse()
 	if *suites != "" {
@@ -108,6 +110,14 @@ func run(ctx context.Context) (ok bool, err error) {
 		return false, err
 	}
 	b.cache = &cache{dir: filepath.Join(user, "rotpeter"), source: b.source, log: b.log}
+	if o.jars {
+		j, err := b.cache.java()
+		if err == nil {
+			fmt.Println(strings.Join(j.jars, ":"))
+			err = os.RemoveAll(b.work)
+		}
+		return true, err
+	}
 
 	began := time.Now()
 	if err := b.runSuites(ctx); err != nil {

@@ -67,6 +67,13 @@ var rooms = map[string]room{
 
 	// compat sees the broker from outside, as a client does.
 	"compat": {below: true, imports: []string{"compat"}, libraries: []string{franz, xsys}},
+	// bench sees a broker from outside, too; raw builds its batches with our code.
+	"bench":       {imports: []string{"bench"}, libraries: []string{franz, xsys}},
+	"bench/load":  {imports: []string{"bench/hist"}, libraries: []string{franz, xsys}, testImports: []string{"bench/null"}},
+	"bench/raw":   {imports: []string{"bench/hist", "log/batch"}, libraries: []string{franz}, testImports: []string{"bench/null"}},
+	"bench/null":  {libraries: []string{franz, xsys}},
+	"bench/hist":  {},
+	"bench/kfake": {libraries: []string{franz}}, // a module of its own
 	// A module of its own: clients whose versions the project does not take on.
 	"compat/clients/gomembers": {imports: []string{"compat/clients/member"}, libraries: []string{"github.com/IBM/sarama", "github.com/segmentio/kafka-go"}},
 }
@@ -77,7 +84,7 @@ var shardImports = []string{"coordinator", "metadata", "internal/invariant", "in
 // topFolders are the folders of the top level, no more and no fewer. Folders
 // that .gitignore names (bin, data, .cache) are made by running things.
 var topFolders = []string{
-	".ci", "broker", "cmd", "compat", "config", "coordinator", "docs", "inspect", "internal", "log", "metadata", "protocol", "testdata",
+	".ci", "bench", "broker", "cmd", "compat", "config", "coordinator", "docs", "inspect", "internal", "log", "metadata", "protocol", "testdata",
 }
 
 // ignoredFolders are left out of the reading: not part of the project.

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rotpeter/rotpeter/bench/null"
+)
+
+// options are the flags.
+type options struct {
+	targets, scenarios, bin, out string
+	repetitions                  int
+	seconds                      float64
+	quick, noNamespace, list     bool
+
+	congestion string // what connections have
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.targets, "targets", "rotpeter,kafka,kfake,null", "what to measure, comma-separated: rotpeter, kafka, kfake, null or HOST:PORT")
+	flag.StringVar(&o.scenarios, "scenarios", "", "only scenarios whose id or name matches the regular expression")
+	flag.StringVar(&o.bin, "binary", "bin/rotpeter", "the broker to measure as rotpeter")
+	flag.StringVar(&o.out, "out", "bench/report", "folder for report.json, report.txt and report.html")
+	flag.IntVar(&o.repetitions, "repetitions", 5, "runs of each scenario on each broker")
+	flag.Float64Var(&o.seconds, "seconds", 10, "measured seconds of a run")
+	flag.BoolVar(&o.quick, "quick", false, "a part of the scenarios, three runs of two seconds, without kfake: about five minutes")
+	flag.BoolVar(&o.noNamespace, "no-namespace", false, "stay in this network namespace (needed for HOST:PORT)")
+	flag.BoolVar(&o.list, "list", false, "list the scenarios")
+	serve := flag.String("serve-null", "", "serve as the null broker with its files in this folder (what this program starts itself)")
+	flag.Parse()
+	os.Exit(start(o, *serve))
+}
+
+func start(o options, serve string) int {
+	switch {
+	case serve != "":
+		return serveNull(serve)
+	case o.list:
+		for _, s := range table() {
+			fmt.Printf("%-4s %s\n", s.id, s.name)
+		}
+		return 0
+	case !isolated() && !o.noNamespace && !strings.Contains(o.targets, ":"):
+		code, err := isolate()
+		if err == nil {
+			return code
+		}
+		fmt.Fprintf(os.Stderr, "no network namespace of its own (%v): measuring in this one, with %s\n", err, firstWord(congestionControl))
+	case isolated():
+		var err error
+		if o.congestion, err = prepare(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+	}
+	if o.congestion == "" {
+		o.congestion = firstWord(congestionControl)
+	}
+	if err := measure(o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func serveNull(dir string) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		fmt.Println("ready", l.Addr())
+		err = (&null.Server{Dir: dir, Partitions: 10}).Serve(l)
+	}
+	fmt.Fprintln(os.Stderr, "null:", err)
+	return 1
+}
+
+// chosen are the scenarios of the options.
+func chosen(o options) ([]*scenario, error) {
+	names, err := regexp.Compile(o.scenarios)
+	if err != nil {
+		return nil, fmt.Errorf("-scenarios: %w", err)
+	}
+	all := slices.DeleteFunc(table(), func(s *scenario) bool {
+		return !names.MatchString(s.id+" "+s.name) || o.quick && o.scenarios == "" && !s.quick
+	})
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no scenario matches %q; -list lists them", o.scenarios)
+	}
+	return all, nil
+}
+
+func measure(o options) error {
+	warm := 2 * time.Second
+	if o.quick {
+		o.repetitions, o.seconds, warm = 3, 2, time.Second
+		o.targets = strings.ReplaceAll(o.targets, ",kfake", "")
+	}
+	scenarios, err := chosen(o)
+	if err != nil {
+		return err
+	}
+	ts, err := targets(strings.Split(o.targets, ","))
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(o.bin); err != nil && strings.Contains(o.targets, ours) {
+		return fmt.Errorf("%w: make build first, or name it with -binary", err)
+	}
+	scratch, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	b := &bench{
+		tools: &tools{bin: o.bin, scratch: scratch, log: io.Discard}, targets: ts, repetitions: o.repetitions,
+		seconds: time.Duration(o.seconds * float64(time.Second)), warm: warm,
+		say: func(format string, args ...any) { fmt.Printf(format+"\n", args...) },
+	}
+	r := describe(o)
+	began := time.Now()
+	for i, s := range scenarios {
+		left := ""
+		if i > 0 {
+			left = fmt.Sprintf(", about %v left", (time.Since(began) / time.Duration(i) * time.Duration(len(scenarios)-i)).Round(time.Second))
+		}
+		b.say("%s %s (%d of %d%s)", s.id, s.name, i+1, len(scenarios), left)
+		outcome, err := b.measure(ctx, s)
+		if err != nil {
+			return err
+		}
+		r.Points = append(r.Points, outcome.point())
+		if err := r.write(o.out); err != nil { // what there is, in case it is interrupted
+			return err
+		}
+	}
+	fmt.Printf("\n%s\n%s/report.html has the plots\n", r.table(), o.out)
+	return nil
+}
+
+// describe says where and how it was measured.
+func describe(o options) *report {
+	r := &report{
+		When: today(), Command: "bench " + strings.Join(os.Args[1:], " "), Kernel: firstWord("/proc/sys/kernel/osrelease"), Go: runtime.Version(),
+		CPUs: runtime.NumCPU(), Congestion: o.congestion, Namespace: isolated(), Seconds: o.seconds, Repetitions: o.repetitions, Commit: "unknown",
+	}
+	if out, err := exec.Command("git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
+		r.Commit = strings.TrimSpace(string(out))
+	}
+	return r
+}

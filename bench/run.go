@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Limits of a run.
+const (
+	quietCores   = 0.3 // what else may be busy beside a run, in cores
+	quietRetries = 2   // how often a run beside which more was busy is repeated
+)
+
+// run is one measured run of a scenario on a broker.
+type run struct {
+	Seconds  float64 `json:"seconds"`
+	Requests int64   `json:"requests,omitempty"`
+	Records  int64   `json:"records,omitempty"`
+	Bytes    int64   `json:"bytes,omitempty"`
+
+	BrokerCPU float64 `json:"broker_cpu_seconds"`
+	ClientCPU float64 `json:"client_cpu_seconds"`
+	Foreign   float64 `json:"foreign_cores"`
+	Resident  float64 `json:"broker_resident_mb"` // 10^6 bytes, after the run
+
+	P50  float64 `json:"p50_us,omitempty"`
+	P99  float64 `json:"p99_us,omitempty"`
+	P999 float64 `json:"p999_us,omitempty"`
+	Max  float64 `json:"max_us,omitempty"`
+
+	Value float64 `json:"value,omitempty"` // of scenarios with a measure of their own
+}
+
+// bench is the state of one call.
+type bench struct {
+	tools       *tools
+	targets     []*target
+	repetitions int
+	seconds     time.Duration // of the measured part of a run
+	warm        time.Duration
+	say         func(format string, args ...any)
+	topics      int
+}
+
+// outcome is all runs of one scenario, by target.
+type outcome struct {
+	scenario *scenario
+	runs     map[string][]run
+	failed   map[string]string // why a target has no runs
+}
+
+// measure runs a scenario: each target in turn, again and again.
+func (b *bench) measure(ctx context.Context, s *scenario) (*outcome, error) {
+	o := &outcome{s, map[string][]run{}, map[string]string{}}
+	var brokers []*broker
+	defer func() {
+		for _, k := range brokers {
+			k.stop()
+		}
+	}()
+	for _, t := range b.targets {
+		if s.skip != nil && s.skip(t.name) {
+			continue
+		}
+		dir, err := os.MkdirTemp(b.tools.scratch, t.name)
+		if err != nil {
+			return nil, err
+		}
+		k, err := t.start(b.tools, filepath.Join(dir, "data"), s.durable)
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(dir, "data"), 0o755)
+		}
+		if err != nil {
+			o.failed[t.name] = err.Error()
+			b.say("  %-9s cannot be started: %v", t.name, err)
+			continue
+		}
+		k.target, k.dir = t, dir
+		brokers = append(brokers, k)
+		if t.jvm { // its compiler has not seen the paths yet
+			if _, err := b.once(ctx, s, k, 0); err != nil {
+				o.failed[t.name] = err.Error()
+			}
+		}
+	}
+	for i := range b.repetitions {
+		for j := range brokers {
+			k := brokers[(i+j)%len(brokers)]
+			if o.failed[k.name] != "" {
+				continue
+			}
+			r, err := b.quiet(ctx, s, k)
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if err != nil {
+				o.failed[k.name] = err.Error()
+				b.say("  %-9s failed: %v", k.name, err)
+				continue
+			}
+			o.runs[k.name] = append(o.runs[k.name], r)
+			b.say("  %-9s %s", k.name, s.line(&r))
+		}
+	}
+	return o, nil
+}
+
+// quiet repeats a run beside which the machine was busy with something else.
+func (b *bench) quiet(ctx context.Context, s *scenario, k *broker) (r run, err error) {
+	for range quietRetries + 1 {
+		if r, err = b.once(ctx, s, k, b.warm); err != nil || r.Foreign <= quietCores {
+			return r, err
+		}
+	}
+	return r, nil // it tells how busy the machine was
+}
+
+// once runs a scenario in a topic of its own.
+func (b *bench) once(ctx context.Context, s *scenario, k *broker, warm time.Duration) (run, error) {
+	b.topics++
+	e := &env{
+		ctx: ctx, broker: k, topic: fmt.Sprintf("bench-%d", b.topics), warm: warm, seconds: b.seconds,
+	}
+	defer e.clean()
+	if s.bytes > 0 {
+		touch(min(s.bytes*3/2, available()/2))
+	}
+	r, err := s.run(e)
+	if err != nil {
+		return run{}, err
+	}
+	if k.cmd != nil {
+		resident, err := residentOf(k.pid())
+		if err != nil {
+			return run{}, fmt.Errorf("%s is gone: %w", k.name, err)
+		}
+		r.Resident = float64(resident) / 1e6
+	}
+	return r, nil
+}
+
+// env is what one run of a scenario works with.
+type env struct {
+	ctx     context.Context
+	broker  *broker
+	topic   string
+	made    bool
+	warm    time.Duration
+	seconds time.Duration
+
+	from, to reading
+	err      error
+}
+
+// window takes the readings at both ends of the measured time.
+func (e *env) window(begin bool) {
+	r, err := read(e.broker.pid())
+	if err != nil && e.err == nil {
+		e.err = err
+	}
+	if begin {
+		e.from = r
+	} else {
+		e.to = r
+	}
+}
+
+// filled is a run with what the readings say.
+func (e *env) filled(r run) (run, error) {
+	if e.err != nil {
+		return r, e.err
+	}
+	if e.to.at.IsZero() {
+		return r, fmt.Errorf("the measured time did not end")
+	}
+	r.Seconds = e.to.at.Sub(e.from.at).Seconds()
+	r.BrokerCPU = (e.to.broker - e.from.broker).Seconds()
+	r.ClientCPU = (e.to.client - e.from.client).Seconds()
+	r.Foreign = e.from.foreign(e.to)
+	return r, nil
+}
