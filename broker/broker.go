@@ -265,7 +265,7 @@ func (b *Broker) serve(o Options) error {
 		})
 	}
 	if o.HTTP != nil {
-		b.http = startHTTP(o.HTTP, b.metrics, b.ready, b.log)
+		b.http = startHTTP(o.HTTP, b.metrics, b.ready, b.log, o.Config.Bool("rotpeter.http.profiles"))
 	}
 	b.wg.Go(b.warmUp)
 	return nil

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ const (
 
 // httpServer tells the world outside Kafka's protocol how the broker is:
 // /metrics for Prometheus, /healthz (200 while the process answers at all) and
-// /readyz (200 while the broker serves, else 503 with the reason).
+// /readyz (200 while the broker serves, else 503 with the reason); with
+// rotpeter.http.profiles also Go's profiles under /debug/pprof/.
 type httpServer struct {
 	server   *http.Server
 	listener net.Listener
@@ -36,9 +38,12 @@ type httpServer struct {
 }
 
 // startHTTP serves on the listener until close. ready says why the broker does
-// not serve, or nil.
-func startHTTP(listener net.Listener, m *metrics, ready func() error, logger *slog.Logger) *httpServer {
+// not serve, or nil. profiles adds /debug/pprof/.
+func startHTTP(listener net.Listener, m *metrics, ready func() error, logger *slog.Logger, profiles bool) *httpServer {
 	mux := http.NewServeMux()
+	if profiles {
+		addProfiles(mux)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError, // one series that cannot be shown must not hide the others
 		ErrorLog:            scrapeErrors{logger},
@@ -71,6 +76,15 @@ func startHTTP(listener net.Listener, m *metrics, ready func() error, logger *sl
 		}
 	}()
 	return h
+}
+
+// addProfiles adds Go's profiles. A CPU profile or a trace takes at most as long as an answer may.
+func addProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 func writePlain(w http.ResponseWriter, status int, line string) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,7 +26,7 @@ func TestHTTP(t *testing.T) {
 		}
 		return nil
 	}
-	h := startHTTP(listener, testMetrics(&brokerFacts{State: stateRunning}), ready, slog.New(slog.DiscardHandler))
+	h := startHTTP(listener, testMetrics(&brokerFacts{State: stateRunning}), ready, slog.New(slog.DiscardHandler), false)
 	client := &http.Client{}
 	ask := func(method, path string) (int, string) {
 		t.Helper()
@@ -55,6 +56,7 @@ func TestHTTP(t *testing.T) {
 		{"GET", "/metrics", 200, "kafka_server_kafkaserver_brokerstate 3\n"},
 		{"GET", "/", 200, "/metrics"},
 		{"GET", "/elsewhere", 404, ""},
+		{"GET", "/debug/pprof/heap", 404, ""},
 		{"POST", "/readyz", 405, ""},
 		{"DELETE", "/metrics", 405, ""},
 	} {
@@ -84,6 +86,21 @@ func TestHTTP(t *testing.T) {
 
 // TestHTTPListenerLimit: the connection beyond the limit is accepted when an
 // earlier one closes, and closing the listener ends an Accept that waits.
+// Profiles are served where they are asked for, and only then (TestHTTP).
+func TestHTTPProfiles(t *testing.T) {
+	mux := http.NewServeMux()
+	addProfiles(mux)
+	for path, want := range map[string]string{
+		"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "TestHTTPProfiles", "/debug/pprof/profile?seconds=0.01": "", "/debug/pprof/cmdline": "test",
+	} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if w.Code != 200 || !strings.Contains(w.Body.String(), want) || w.Body.Len() == 0 {
+			t.Errorf("%s: %d, %d bytes, without %q", path, w.Code, w.Body.Len(), want)
+		}
+	}
+}
+
 func TestHTTPListenerLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := limitListener(pipeListener{}, 1)

@@ -6,6 +6,8 @@ var rotpeterSettings = []Setting{
 		Effect: works, Doc: "What acks=all waits for: disk, the records are on stable storage; cache, they are in the operating system's page cache, as Apache Kafka answers by default."},
 	{Name: "rotpeter.http.listener", Type: String, Default: "localhost:9644", Check: hostPort(),
 		Effect: works, Doc: "Address, as host:port, of the HTTP server with /metrics, /healthz and /readyz. Port 0 lets the system choose; an empty value turns the server off."},
+	{Name: "rotpeter.http.profiles", Type: Boolean, Default: "false",
+		Effect: works, Doc: "Whether the HTTP server also has Go's profiles under /debug/pprof/. They tell how the broker works, cost it time while they are taken, and are for whoever may see that."},
 	{Name: "rotpeter.syncfs", Type: String, Default: "auto", Check: oneOf("auto", "always", "never"),
 		Effect: works, Doc: "Whether many dirty logs are made durable by one sync of the whole file system: auto does so when the data directory is a mount of its own."},
 	{Name: "rotpeter.log.format", Type: String, Default: "text", Check: oneOf("text", "json"),
