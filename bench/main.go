@@ -25,6 +25,7 @@ type options struct {
 	repetitions                  int
 	seconds                      float64
 	quick, noNamespace, list     bool
+	profile                      bool
 
 	congestion string // what connections have
 }
@@ -40,6 +41,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "a part of the scenarios, three runs of two seconds, without kfake: about five minutes")
 	flag.BoolVar(&o.noNamespace, "no-namespace", false, "stay in this network namespace (needed for HOST:PORT)")
 	flag.BoolVar(&o.list, "list", false, "list the scenarios")
+	flag.BoolVar(&o.profile, "profiles", false, "also keep a CPU profile of rotpeter for each scenario, DIR/ID.pprof (it costs a little speed)")
 	serve := flag.String("serve-null", "", "serve as the null broker with its files in this folder (what this program starts itself)")
 	flag.Parse()
 	os.Exit(start(o, *serve))
@@ -130,7 +132,7 @@ func measure(o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	b := &bench{
-		tools: &tools{bin: o.bin, scratch: scratch, log: io.Discard}, targets: ts, repetitions: o.repetitions,
+		tools: &tools{bin: o.bin, scratch: scratch, log: io.Discard, profile: o.profile}, out: o.out, targets: ts, repetitions: o.repetitions,
 		seconds: time.Duration(o.seconds * float64(time.Second)), warm: warm,
 		say: func(format string, args ...any) { fmt.Printf(format+"\n", args...) },
 	}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -42,6 +45,7 @@ type bench struct {
 	seconds     time.Duration // of the measured part of a run
 	warm        time.Duration
 	say         func(format string, args ...any)
+	out         string // folder of the report
 	topics      int
 }
 
@@ -124,11 +128,19 @@ func (b *bench) once(ctx context.Context, s *scenario, k *broker, warm time.Dura
 	e := &env{
 		ctx: ctx, broker: k, topic: fmt.Sprintf("bench-%d", b.topics), warm: warm, seconds: b.seconds,
 	}
+	if b.tools.profile {
+		e.profile = filepath.Join(b.out, s.id+".pprof")
+	}
 	defer e.clean()
 	if s.bytes > 0 {
-		touch(min(s.bytes*3/2, available()/2))
+		if err := touch(min(s.bytes*3/2, available()/2)); err != nil {
+			return run{}, err
+		}
 	}
 	r, err := s.run(e)
+	if e.profiled != nil {
+		err = errors.Join(err, <-e.profiled)
+	}
 	if err != nil {
 		return run{}, err
 	}
@@ -151,6 +163,9 @@ type env struct {
 	warm    time.Duration
 	seconds time.Duration
 
+	profile  string // file for a profile of the measured time
+	profiled chan error
+
 	from, to reading
 	err      error
 }
@@ -163,9 +178,35 @@ func (e *env) window(begin bool) {
 	}
 	if begin {
 		e.from = r
+		if e.profile != "" && e.broker.http != "" {
+			e.profiled = make(chan error, 1)
+			go func() { e.profiled <- fetchProfile(e.ctx, e.broker.http, e.seconds, e.profile) }()
+		}
 	} else {
 		e.to = r
 	}
+}
+
+// fetchProfile keeps a CPU profile of a broker's next seconds.
+func fetchProfile(ctx context.Context, addr string, seconds time.Duration, file string) error {
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", addr, max(1, int(seconds.Seconds())))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("profile: %s", resp.Status)
+	}
+	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, b, 0o644))
 }
 
 // filled is a run with what the readings say.

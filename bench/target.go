@@ -32,6 +32,7 @@ type target struct {
 type broker struct {
 	*target
 	addr string
+	http string // where it has profiles, if asked for
 	cmd  *exec.Cmd
 	dir  string
 }
@@ -39,6 +40,7 @@ type broker struct {
 // tools is what targets need.
 type tools struct {
 	bin     string // the built broker
+	profile bool   // have profiles of the broker
 	kfake   string // the program, built at the first need
 	jars    string // Kafka's class path, installed at the first need
 	scratch string // folder for what is built
@@ -103,10 +105,18 @@ func ready(cmd *exec.Cmd, prefix string) (*broker, error) {
 		return nil, fmt.Errorf("%s ended before it was ready: %w", filepath.Base(cmd.Path), errors.Join(err, cmd.Wait()))
 	}
 	go io.Copy(io.Discard, out)
+	b := &broker{cmd: cmd}
 	for word := range strings.FieldsSeq(line) {
-		if addr, ok := strings.CutPrefix(word, prefix); ok && strings.Contains(addr, ":") {
-			return &broker{addr: addr, cmd: cmd}, nil
+		if http, ok := strings.CutPrefix(word, "http="); ok {
+			b.http = http
+			continue
 		}
+		if addr, ok := strings.CutPrefix(word, prefix); ok && strings.Contains(addr, ":") {
+			b.addr = addr
+		}
+	}
+	if b.addr != "" {
+		return b, nil
 	}
 	return nil, errors.Join(fmt.Errorf("%s printed %q", filepath.Base(cmd.Path), line), cmd.Process.Kill(), cmd.Wait())
 }
@@ -117,8 +127,15 @@ func startRotpeter(t *tools, dir string, durable bool) (*broker, error) {
 		acks = "disk"
 	}
 	cmd := exec.Command(t.bin, "--data", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set", "rotpeter.acks.all="+acks)
+	if t.profile {
+		cmd.Args = append(cmd.Args, "--set", "rotpeter.http.profiles=true")
+	}
 	cmd.Stderr = t.log
-	return ready(cmd, "kafka=")
+	b, err := ready(cmd, "kafka=")
+	if err == nil && !t.profile {
+		b.http = ""
+	}
+	return b, err
 }
 
 // startNull starts this program again as the null broker.

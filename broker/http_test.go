@@ -91,7 +91,7 @@ func TestHTTPProfiles(t *testing.T) {
 	mux := http.NewServeMux()
 	addProfiles(mux)
 	for path, want := range map[string]string{
-		"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "TestHTTPProfiles", "/debug/pprof/profile?seconds=0.01": "", "/debug/pprof/cmdline": "test",
+		"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "TestHTTPProfiles", "/debug/pprof/cmdline": "test", "/debug/pprof/trace?seconds=0.01": "",
 	} {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
