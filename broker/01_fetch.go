@@ -384,7 +384,7 @@ func (f *fetchState) respond() protocol.Response {
 func (f *fetchState) size() {
 	runs := 0
 	for i := range f.plan {
-		runs += len(f.plan[i].chunk.Runs)
+		runs += len(f.plan[i].chunk.Runs())
 	}
 	if cap(f.parts) < len(f.plan) {
 		f.parts = make([]protocol.FetchResponsePartition, 0, len(f.plan))
@@ -446,7 +446,7 @@ func (f *fetchState) add(p *fetchPlan) {
 			}
 		}
 		start := len(f.runs)
-		for _, r := range p.chunk.Runs {
+		for _, r := range p.chunk.Runs() {
 			run := protocol.Run{Data: r.Data, Off: r.Off, Len: r.Len}
 			if r.File != nil {
 				run.File = r.File

@@ -86,7 +86,7 @@ func readSome(l *log.Log, from int64, each func(h *batch.Header, b []byte) error
 	}
 	defer chunk.Release()
 	next = from
-	for _, run := range chunk.Runs {
+	for _, run := range chunk.Runs() {
 		b := run.Data
 		if run.File != nil {
 			b = make([]byte, run.Len)

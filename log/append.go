@@ -72,13 +72,14 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 		return Appended{}, fmt.Errorf("%w: append to %s", ErrDiskFull, l.at)
 	}
 	c := l.config.Load()
-	var one [1]incoming
-	in, out := one[:0], Appended{LogAppendTime: -1}
+	out := Appended{LogAppendTime: -1}
+	var in []incoming
 	var err error
 	if o.Origin == Client {
 		t := l.store.tools.Get().(*tools)
 		defer l.store.tools.Put(t)
-		in = one[:1]
+		defer clear(t.in[:])
+		in = t.in[:]
 		err = l.validate(&in[0], b, millis(now), c, t)
 		if c.LogAppendTime {
 			out.LogAppendTime = millis(now)
@@ -412,10 +413,12 @@ func (g *segment) reserveLocked(f *handle, end, segmentBytes int64) {
 func (l *Log) acceptLocked(nowMillis int64, g *segment, in []incoming, bytes int, c *Config) {
 	pos := g.size.Load()
 	m := g.mem.Load()
-	es, news := *l.epochs.Load(), false
+	es, news := *l.epochs.Load(), false // copied only if it changes: what is stored lives on the heap
 	for i := range in {
 		h := &in[i].h
-		invariant.That(h.BaseOffset >= g.end, "batches do not overlap", "base", h.BaseOffset, "end", g.end)
+		if h.BaseOffset < g.end {
+			invariant.That(false, "batches do not overlap", "base", h.BaseOffset, "end", g.end)
+		}
 		g.index(m, h, pos, c)
 		pos += int64(len(in[i].b))
 		g.end = h.LastOffset() + 1
@@ -427,7 +430,8 @@ func (l *Log) acceptLocked(nowMillis int64, g *segment, in []incoming, bytes int
 		l.unflushed += int64(h.LastOffsetDelta) + 1
 	}
 	if news {
-		l.epochs.Store(&es)
+		kept := es
+		l.epochs.Store(&kept)
 	}
 	g.modified = nowMillis
 	if l.unflushedAt == 0 {

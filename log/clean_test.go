@@ -411,7 +411,7 @@ func consume(l *Log, mark Mark) ([]written, error) {
 			return nil, err
 		}
 		var raw []byte
-		for _, r := range c.Runs {
+		for _, r := range c.Runs() {
 			b := make([]byte, r.Len)
 			if n, err := r.File.ReadAt(b, r.Off); n < r.Len {
 				c.Release()

@@ -294,6 +294,9 @@ func (l *Log) found(g *segment, d damage) error {
 func (l *Log) around(f func() error) error {
 	for range maxRanges {
 		err := again(f)
+		if err == nil {
+			return nil
+		}
 		var bad *brokenAt
 		if !errors.As(err, &bad) {
 			return err

@@ -67,8 +67,8 @@ func readOne(l *Log, offset int64) ([]byte, error) {
 	if c.Bytes == 0 {
 		return nil, nil
 	}
-	got := make([]byte, c.Runs[0].Len)
-	if n, err := c.Runs[0].File.ReadAt(got, c.Runs[0].Off); n < len(got) {
+	got := make([]byte, c.Runs()[0].Len)
+	if n, err := c.Runs()[0].File.ReadAt(got, c.Runs()[0].Off); n < len(got) {
 		return nil, err
 	}
 	return got, nil

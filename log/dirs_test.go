@@ -323,7 +323,7 @@ func aborted(l *Log) ([]AbortedTxn, Offsets) {
 				all = append(all, a)
 			}
 		}
-		for _, r := range c.Runs {
+		for _, r := range c.Runs() {
 			b := make([]byte, r.Len)
 			_, _ = r.File.ReadAt(b, r.Off)
 			for len(b) > 0 {

@@ -48,10 +48,18 @@ type lazyFile struct {
 	retired bool       // another file has its name, or will have
 }
 
-// open returns a held handle. The caller releases it.
+// held returns a held handle if the file is open. The caller releases it.
+func (f *lazyFile) held() (h *handle, ok bool) {
+	if h = f.cur.Load(); h == nil || !h.hold() {
+		return nil, false
+	}
+	h.used.Store(true)
+	return h, true
+}
+
+// open returns a held handle. The caller releases it. Where a name costs something to make, ask for held first.
 func (f *lazyFile) open(name string, flag int) (*handle, error) {
-	if h := f.cur.Load(); h != nil && h.hold() {
-		h.used.Store(true)
+	if h, ok := f.held(); ok {
 		return h, nil
 	}
 	f.mu.Lock()

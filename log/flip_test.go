@@ -335,7 +335,7 @@ func (d *damaged) judgeLog(b *rig, g *ledger) (outcome string, err error) {
 			break
 		}
 		raw := make([]byte, c.Bytes)
-		_, err = c.Runs[0].File.ReadAt(raw, c.Runs[0].Off)
+		_, err = c.Runs()[0].File.ReadAt(raw, c.Runs()[0].Off)
 		c.Release()
 		if err != nil {
 			return "", err
@@ -408,7 +408,7 @@ func (d *damaged) judgeDerived(l *Log, g *ledger) (outcome string, err error) {
 		}
 		raw := make([]byte, c.Bytes)
 		if c.Bytes > 0 {
-			_, err = c.Runs[0].File.ReadAt(raw, c.Runs[0].Off)
+			_, err = c.Runs()[0].File.ReadAt(raw, c.Runs()[0].Off)
 		}
 		c.Release()
 		if err != nil || !bytes.Equal(raw, e.bytes) {

@@ -274,8 +274,8 @@ func TestDeletionLeavesReadersAlone(t *testing.T) {
 		if got := b.files("t-0"); strings.Contains(got, offsetName(0)) || strings.Contains(got, "deleted") {
 			t.Errorf("what was deleted is still there: %s", got)
 		}
-		got := make([]byte, held.Runs[0].Len)
-		if _, err := held.Runs[0].File.ReadAt(got, held.Runs[0].Off); err != nil || !bytes.Equal(got, b.ledgers["t"].entries[0].bytes) {
+		got := make([]byte, held.Runs()[0].Len)
+		if _, err := held.Runs()[0].File.ReadAt(got, held.Runs()[0].Off); err != nil || !bytes.Equal(got, b.ledgers["t"].entries[0].bytes) {
 			t.Errorf("the reader lost its file: %v", err)
 		}
 		held.Release()

@@ -168,7 +168,7 @@ func (p *player) read() {
 	}
 	defer c.Release()
 	var got []byte
-	for _, r := range c.Runs {
+	for _, r := range c.Runs() {
 		b := make([]byte, r.Len)
 		if _, err := r.File.ReadAt(b, r.Off); err != nil {
 			p.t.Error(err)

@@ -91,7 +91,7 @@ func readStored(l *Log) (all []byte, err error) {
 			c.Release()
 			return all, err
 		}
-		for _, r := range c.Runs {
+		for _, r := range c.Runs() {
 			b := make([]byte, r.Len)
 			if n, err := r.File.ReadAt(b, r.Off); n < r.Len {
 				c.Release()

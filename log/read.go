@@ -46,12 +46,20 @@ type Run struct {
 // been used, also when there are none.
 type Chunk struct {
 	Offsets Offsets
-	Runs    []Run
 	Bytes   int
 	Aborted []AbortedTxn // with Stable: what a reader of the chunk must skip
 
+	run  [1]Run // if there are bytes
 	file *handle
 	past bool // the first batch there is lies at or above the limit
+}
+
+// Runs are the stretches of the chunk, a part of it.
+func (c *Chunk) Runs() []Run {
+	if c.Bytes == 0 {
+		return nil
+	}
+	return c.run[:]
 }
 
 // Release gives the files back.
@@ -215,7 +223,7 @@ func (l *Log) readSegment(c *Chunk, g *segment, size, from, limit int64, maxByte
 		return false, g.reading(err)
 	}
 	c.Bytes = int(end - pos)
-	c.Runs = []Run{{File: f.File, Off: pos, Len: c.Bytes}}
+	c.run = [1]Run{{File: f.File, Off: pos, Len: c.Bytes}}
 	return true, nil
 }
 

@@ -278,7 +278,7 @@ func readAll(l *Log, from int64, upTo Mark) ([]byte, error) {
 			c.Release()
 			return all, fmt.Errorf("%w at offset %d below %d", errNothing, from, l.Offsets().at(upTo))
 		}
-		for _, r := range c.Runs {
+		for _, r := range c.Runs() {
 			b := make([]byte, r.Len)
 			if n, err := r.File.ReadAt(b, r.Off); n < r.Len {
 				c.Release()

@@ -381,7 +381,7 @@ func TestLookupsAreLogarithmic(t *testing.T) {
 					return -1, err
 				}
 				defer c.Release()
-				return c.Runs[0].Off/bigBytes + offset/bigBatches*bigBatches, nil
+				return c.Runs()[0].Off/bigBytes + offset/bigBatches*bigBatches, nil
 			}, offset)
 		}
 		look(fmt.Sprintf("timestamp of %d", offset), 2*most, func() (int64, error) {

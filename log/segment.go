@@ -86,7 +86,12 @@ func (g *segment) path(suffix string) string {
 }
 
 // open returns the held log file.
-func (g *segment) open() (*handle, error) { return g.log.open(g.path(logSuffix), os.O_RDWR) }
+func (g *segment) open() (*handle, error) {
+	if h, ok := g.log.held(); ok {
+		return h, nil
+	}
+	return g.log.open(g.path(logSuffix), os.O_RDWR)
+}
 
 // close lets go of the files; readers that hold them finish undisturbed.
 func (g *segment) close() {
@@ -185,7 +190,10 @@ func (g *segment) block(after func(indexEntry) bool) ([]indexEntry, error) {
 	if m := g.mem.Load(); m != nil { // it was made again, and is not written yet
 		return m.offsets.all(), nil
 	}
-	f, err := g.idx.open(g.path(indexSuffix), os.O_RDONLY)
+	f, ok := g.idx.held()
+	if !ok {
+		f, err = g.idx.open(g.path(indexSuffix), os.O_RDONLY)
+	}
 	if err != nil {
 		return nil, g.failed("open index", err)
 	}

@@ -136,7 +136,7 @@ func TestIndexThatLeadsPastAnOffset(t *testing.T) {
 		}
 		defer c.Release()
 		raw := make([]byte, c.Bytes)
-		if _, err := c.Runs[0].File.ReadAt(raw, c.Runs[0].Off); err != nil {
+		if _, err := c.Runs()[0].File.ReadAt(raw, c.Runs()[0].Off); err != nil {
 			t.Fatal(err)
 		}
 		if want := b.ledgers["t"].entries[1]; !bytes.Equal(raw, want.bytes) {

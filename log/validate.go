@@ -12,6 +12,7 @@ type tools struct {
 	decoder batch.Decoder
 	encoder batch.Encoder
 	recoded []byte
+	in      [1]incoming
 	check   recordCheck
 }
 

@@ -50,7 +50,7 @@ func (c *cellar) batches(l *Log, from int64, visit func(h *batch.Header, raw []b
 			return err
 		}
 		raw := make([]byte, k.Bytes)
-		_, err = k.Runs[0].File.ReadAt(raw, k.Runs[0].Off)
+		_, err = k.Runs()[0].File.ReadAt(raw, k.Runs()[0].Off)
 		k.Release()
 		if err != nil {
 			return err
