@@ -13,7 +13,7 @@ import (
 // initProducerID answers InitProducerId (22), versions 0-5: a new id and epoch 0 each time for
 // idempotent producers, and what their coordinator says for transactional ones (KIP-98). v3 brought the id and
 // epoch to go on with (KIP-360): one without the other is INVALID_REQUEST. v4 brought PRODUCER_FENCED.
-// One that was delayed on a connection which its producer has given up is hung up on (decision 27).
+// One of a producer that goes on and was delayed on a connection which it has given up is hung up on (decision 27).
 //
 // ACL: WRITE on the transactional id (53); without one, IDEMPOTENT_WRITE on the
 // cluster or WRITE on any topic (31).

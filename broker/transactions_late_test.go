@@ -119,7 +119,11 @@ func TestLateRequestsOfOldProducers(t *testing.T) {
 		{"abort", func(p *oldProducer) kmsg.Request { return p.endRequest(false) }},
 		{"AddPartitionsToTxn", (*oldProducer).addRequest},
 		{"TxnOffsetCommit", func(p *oldProducer) kmsg.Request { return p.offsetRequest(3) }},
-		{"InitProducerId", (*oldProducer).initRequest},
+		{"InitProducerId", func(p *oldProducer) kmsg.Request {
+			req := p.initRequest().(*kmsg.InitProducerIDRequest)
+			req.Version, req.ProducerID, req.ProducerEpoch = 3, p.id, p.epoch // it goes on (KIP-360)
+			return req
+		}},
 	} {
 		t.Run(late.name, func(t *testing.T) {
 			withOldProducer(t, func(p *oldProducer) {

@@ -34,10 +34,13 @@ func (t *turn) init(e Init) Initialized {
 		return failed(kerr.ConcurrentTransactions)
 	case !x.expects(e.Expected):
 		return failed(kerr.ProducerFenced)
-	case t.late(x, e.Conn):
+	case e.Expected != nil && t.late(x, e.Conn): // of one that has gone on already
 		return Initialized{Late: true}
+	case e.Expected == nil: // a producer that begins, maybe over an older connection than the one that it takes over from
+		x = t.over(x, e.Conn)
+	default:
+		x = t.spoke(x, e.Conn)
 	}
-	x = t.spoke(x, e.Conn)
 	switch {
 	case x.state == Ongoing:
 		// The producer before this one may still write: its epoch ends, and its transaction. The client asks again until
@@ -77,6 +80,11 @@ func (t *turn) spoke(x *transaction, c Conn) *transaction {
 	if c <= x.heard || t.late(x, c) {
 		return x
 	}
+	return t.over(x, c)
+}
+
+// over is the transaction of a producer that was heard over a connection.
+func (t *turn) over(x *transaction, c Conn) *transaction {
 	n := *x
 	n.heard = c
 	if t.all[x.id] == x {
@@ -260,7 +268,9 @@ func (t *turn) decideOld(x *transaction, e End) (State, *kerr.Error) {
 func (t *turn) decideNew(x *transaction, e End) (State, *kerr.Error) {
 	prepare, complete := aim(e.Commit)
 	overflow := x.previousID == e.ID && e.Epoch == lastEpoch && x.epoch == 0
-	retry := overflow || x.epoch == e.Epoch+1
+	// A retry comes to a transaction of its own version: one of an older version has not moved the epoch, so that whoever has
+	// the one before was fenced. Kafka would tell it the epoch of the other.
+	retry := overflow || x.epoch == e.Epoch+1 && x.version >= epochBumpSince
 	switch {
 	case x.producerID != e.ID && !overflow:
 		return 0, kerr.InvalidProducerIDMapping
