@@ -30,7 +30,7 @@ func (b *bench) txnWords(ctx context.Context, ref *reference) {
 		return
 	}
 	note := result{suite: "transactions", client: "kafka-streams", check: "counts words"}
-	java, err := b.cache.streams()
+	java, err := b.cache.compiled("java-streams", "java/streams", "Words")
 	if err != nil {
 		note.outcome, note.reason = notRun, strings.ReplaceAll(err.Error(), "\n", "; ")
 		b.report.add(note)
@@ -154,20 +154,4 @@ func watchCounts(ctx context.Context, ref *reference, truth map[string]int64) (c
 		}
 	}
 	return changes, nil
-}
-
-// streams is our word count, compiled, with Kafka Streams.
-func (c *cache) streams() (*javaClasses, error) {
-	tools, err := c.jars("java-streams", "java/streams")
-	if err != nil {
-		return nil, err
-	}
-	if err := c.command("javac", "openjdk-17-jdk-headless"); err != nil {
-		return nil, err
-	}
-	const own = "clients/java/Words.java"
-	dir, err := c.installed("java-words", []string{"java/streams/pom.xml", own}, func(dir string) error {
-		return c.do("", "javac", "-cp", strings.Join(tools.jars, ":"), "-d", dir, filepath.Join(c.source, own))
-	})
-	return &javaClasses{javaTools: tools, classes: dir}, err
 }
