@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -25,6 +26,9 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.txnConnects(ctx); err != nil {
+		return err
+	}
 	return b.bareBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
 		b.leaveData(t)
 		if err := b.txnLateEnds(ctx, ref); err != nil {
@@ -40,3 +44,15 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 
 // leaveData gives the data of a broker to the suites dump and check, once it has stopped.
 func (b *bench) leaveData(t *target) { b.dirs = append(b.dirs, t.data) }
+
+// txnConnects runs Kafka Connect with a broker of its own.
+func (b *bench) txnConnects(ctx context.Context) error {
+	runs := slices.DeleteFunc(connectRuns(), func(r *connectRun) bool { return !b.wants("transactions", "kafka-connect", r.name) })
+	if len(runs) == 0 {
+		return nil
+	}
+	return b.bareBroker(ctx, "connect", nil, func(t *target, ref *reference) error {
+		b.leaveData(t)
+		return b.txnConnect(ctx, t, ref, runs)
+	})
+}
