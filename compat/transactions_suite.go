@@ -51,7 +51,8 @@ func (b *bench) txnConnects(ctx context.Context) error {
 	if len(runs) == 0 {
 		return nil
 	}
-	return b.bareBroker(ctx, "connect", nil, func(t *target, ref *reference) error {
+	soon := []string{"transaction.abort.timed.out.transaction.cleanup.interval.ms=1000"}
+	return b.bareBroker(ctx, "connect", soon, func(t *target, ref *reference) error {
 		b.leaveData(t)
 		return b.txnConnect(ctx, t, ref, runs)
 	})

@@ -26,6 +26,8 @@ const (
 	connectAhead = 1_000
 	// connectKills is how often the worker is killed, and how often the broker.
 	connectKills = 2
+	// connectEnd is the last record of a topic, by the judge.
+	connectEnd = "the end"
 	// connectWithin bounds it all.
 	connectWithin = 3 * time.Minute
 )
@@ -170,9 +172,10 @@ func (r *connectRun) run(ctx context.Context, java *javaTools, ref *reference) e
 			return err
 		}
 	}
-	err = r.tend(ctx, read)
-	stop()
-	if err != nil {
+	if err := r.tend(ctx, read); err != nil {
+		return err
+	}
+	if err := ref.produce(ctx, r.topic, "none", true, []record{{Value: []byte(connectEnd)}}); err != nil {
 		return err
 	}
 	return <-read
@@ -199,7 +202,7 @@ func (r *connectRun) configure(ctx context.Context) error {
 	return nil
 }
 
-// readTopic reads the topic with read_committed until ctx ends.
+// readTopic reads the topic with read_committed up to the end mark.
 func (r *connectRun) readTopic(ctx context.Context, bootstrap string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics(r.topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
@@ -207,8 +210,15 @@ func (r *connectRun) readTopic(ctx context.Context, bootstrap string) error {
 		return err
 	}
 	defer cl.Close()
-	for ctx.Err() == nil {
-		for k := range cl.PollFetches(ctx).RecordsAll() {
+	for {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("the end of %s was not read: %w", r.topic, ctx.Err())
+		}
+		for k := range fetches.RecordsAll() {
+			if string(k.Value) == connectEnd {
+				return nil
+			}
 			line, err := r.line(k.Value)
 			if err == nil {
 				err = r.read.add(line)
@@ -222,7 +232,6 @@ func (r *connectRun) readTopic(ctx context.Context, bootstrap string) error {
 		}
 		r.progress.Store(int64(r.read.next))
 	}
-	return nil
 }
 
 // tend has the file grow, kills the worker, starts it and failed tasks again, until all lines are at

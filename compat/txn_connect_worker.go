@@ -56,7 +56,9 @@ func (r *connectRun) newWorker(java *javaTools, bootstrap string) (*connectWorke
 	settings := []string{"bootstrap.servers=" + bootstrap, "listeners=http://" + w.rest, "plugin.discovery=service_load",
 		"key.converter=" + r.converter, "value.converter=" + r.converter, "offset.flush.interval.ms=500",
 		"consumer.isolation.level=read_committed", "consumer.session.timeout.ms=6000", "consumer.heartbeat.interval.ms=1000",
-		"consumer.reconnect.backoff.max.ms=500", "producer.reconnect.backoff.max.ms=500"}
+		"consumer.reconnect.backoff.max.ms=500", "producer.reconnect.backoff.max.ms=500",
+		// A worker waits at its start for the end of the transaction in which the one before was killed.
+		"producer.transaction.timeout.ms=5000"}
 	class := "org.apache.kafka.connect.cli.ConnectStandalone"
 	files := map[string]string{}
 	var names []string
@@ -65,7 +67,7 @@ func (r *connectRun) newWorker(java *javaTools, bootstrap string) (*connectWorke
 		settings = append(settings, "group.id=connects-"+r.name, "session.timeout.ms=6000", "heartbeat.interval.ms=1000",
 			"scheduled.rebalance.max.delay.ms=0", "worker.unsync.backoff.ms=500", "reconnect.backoff.max.ms=500", "exactly.once.source.support=enabled")
 		for _, kind := range []string{"config", "offset", "status"} {
-			settings = append(settings, fmt.Sprintf("%s.storage.topic=%s-%ss", kind, r.name, kind), kind+".storage.replication.factor=1")
+			settings = append(settings, fmt.Sprintf("%s.storage.topic=connect-%s", kind, kind), kind+".storage.replication.factor=1")
 		}
 	} else {
 		settings = append(settings, "offset.storage.file.filename="+filepath.Join(r.dir, "offsets"))
