@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
-	"sync"
 )
 
 // transactionSettings are those of the brokers of the suite: members that died are missed soon.
@@ -26,7 +24,7 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.txnConnects(ctx); err != nil {
+	if err := b.txnApplications(ctx); err != nil {
 		return err
 	}
 	return b.bareBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
@@ -34,26 +32,9 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 		if err := b.txnLateEnds(ctx, ref); err != nil {
 			return err
 		}
-		var wg sync.WaitGroup
-		wg.Go(func() { b.txnWords(ctx, ref) })
-		err := b.txnTransform(ctx, t, ref, clients)
-		wg.Wait()
-		return err
+		return b.txnTransform(ctx, t, ref, clients)
 	})
 }
 
 // leaveData gives the data of a broker to the suites dump and check, once it has stopped.
 func (b *bench) leaveData(t *target) { b.dirs = append(b.dirs, t.data) }
-
-// txnConnects runs Kafka Connect with a broker of its own.
-func (b *bench) txnConnects(ctx context.Context) error {
-	runs := slices.DeleteFunc(connectRuns(), func(r *connectRun) bool { return !b.wants("transactions", "kafka-connect", r.name) })
-	if len(runs) == 0 {
-		return nil
-	}
-	soon := []string{"transaction.abort.timed.out.transaction.cleanup.interval.ms=1000"}
-	return b.bareBroker(ctx, "connect", soon, func(t *target, ref *reference) error {
-		b.leaveData(t)
-		return b.txnConnect(ctx, t, ref, runs)
-	})
-}

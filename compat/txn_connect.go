@@ -24,12 +24,10 @@ const (
 	connectCount = 6_000
 	// connectAhead is how many lines the file is ahead of the topic at most.
 	connectAhead = 1_000
-	// connectKills is how often the worker is killed, and how often the broker.
+	// connectKills is how often a worker is killed.
 	connectKills = 2
 	// connectEnd is the last record of a topic, by the judge.
 	connectEnd = "the end"
-	// connectWithin bounds it all.
-	connectWithin = 3 * time.Minute
 )
 
 // connectRun is a worker of Kafka Connect that reads a file into a topic and the
@@ -72,8 +70,8 @@ func connectRuns() []*connectRun {
 
 // txnConnect has a file that grows go through a topic into another file, by
 // workers of Kafka Connect that are killed with SIGKILL and started again, and
-// their broker too.
-func (b *bench) txnConnect(ctx context.Context, t *target, ref *reference, runs []*connectRun) error {
+// their broker is killed by others meanwhile.
+func (b *bench) txnConnect(ctx context.Context, ref *reference, runs []*connectRun) error {
 	java, err := b.cache.jars("java-connect", "java/connect")
 	if err != nil {
 		for _, r := range runs {
@@ -81,14 +79,11 @@ func (b *bench) txnConnect(ctx context.Context, t *target, ref *reference, runs 
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectWithin)
-	defer cancel()
 	lines, err := b.connectCorpus(ctx)
 	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
-	began := time.Now()
 	for i, r := range runs {
 		r.dir, r.topic, r.lines, r.log = filepath.Join(b.work, "connect-"+r.name), "lines-"+r.name, lines, b.log
 		r.random = rand.New(rand.NewPCG(b.seed, uint64(i+2)))
@@ -96,13 +91,12 @@ func (b *bench) txnConnect(ctx context.Context, t *target, ref *reference, runs 
 			r.kills = append(r.kills, int64(len(lines))*int64(4*k+2+r.random.IntN(3))/10)
 		}
 		wg.Go(func() {
+			began := time.Now()
 			err := r.run(ctx, java, ref)
 			measure := fmt.Sprintf("%d lines, %d repeated, %d starts, %d restarts of tasks", r.read.next, r.read.repeats, r.starts+1, r.restarts)
 			b.report.note("transactions", "kafka-connect", r.name, time.Since(began), measure, err)
 		})
 	}
-	err = killUnderConnect(ctx, t, runs)
-	b.report.note("transactions", t.name, "twice SIGKILL and restart under connect", time.Since(began), "", err)
 	wg.Wait()
 	return nil
 }
@@ -123,30 +117,6 @@ func (b *bench) connectCorpus(ctx context.Context) (connectLines, error) {
 		values = append(values, []byte(value))
 	}
 	return newConnectLines(values), nil
-}
-
-// killUnderConnect kills and starts the broker when a third and two thirds of all lines are in the topics.
-func killUnderConnect(ctx context.Context, t *target, runs []*connectRun) error {
-	for k := range connectKills {
-		for {
-			var sum, all int64
-			for _, r := range runs {
-				sum, all = sum+r.progress.Load(), all+int64(len(r.lines))
-			}
-			if sum >= all*int64(k+1)/(connectKills+1) {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("%d of %d lines are in the topics: %w", sum, all, ctx.Err())
-			case <-time.After(5 * time.Millisecond):
-			}
-		}
-		if err := errors.Join(t.Kill(), t.Start()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // run brings all lines through and judges topic and file.
