@@ -40,8 +40,9 @@ func (b *bench) txnTools(ctx context.Context, ref *reference) error {
 	return nil
 }
 
-// makeTransactions makes a transaction in each state and one that hangs: an old
-// client's that its coordinator knows nothing of. Its record is an hour old.
+// makeTransactions makes a transaction in each state and two that hang: old
+// clients' that no coordinator knows of, one by a producer that is known, one by
+// a producer that nobody ever gave its id to. Their records are an hour old.
 func makeTransactions(ctx context.Context, ref *reference) (closeAll func(), err error) {
 	var closers []func()
 	closeAll = func() {
@@ -82,6 +83,15 @@ func makeTransactions(ctx context.Context, ref *reference) (closeAll func(), err
 	hanging, err := raw("hangs", true)
 	if err == nil {
 		err = hanging.produce(ctx, txnToolTopic, 0, time.Now().Add(-time.Hour), "of a transaction that hangs")
+	}
+	if err != nil {
+		return closeAll, err
+	}
+	unknown, err := newRawTxn(ref.bootstrap, "hangs-unknown", true)
+	if err == nil {
+		closers = append(closers, unknown.close)
+		unknown.producer, unknown.epoch = 4242, 7
+		err = unknown.produce(ctx, txnToolTopic, 1, time.Now().Add(-time.Hour), "of a producer that nobody knows")
 	}
 	if err != nil {
 		return closeAll, err
