@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -131,12 +130,14 @@ func (r *connectRun) run(ctx context.Context, java *javaTools, ref *reference) e
 	if err := r.worker.start(); err != nil {
 		return err
 	}
-	defer func() { r.worker.kill() }()
+	defer func() { r.worker.kill() }() // whichever is the last
 	r.read.lines = r.lines
 	reading, stop := context.WithCancel(ctx)
-	defer stop()
 	read := make(chan error, 1)
-	go func() { read <- r.readTopic(reading, ref.bootstrap) }()
+	var reader sync.WaitGroup
+	reader.Go(func() { read <- r.readTopic(reading, ref.bootstrap) })
+	defer reader.Wait()
+	defer stop()
 	if r.distributed {
 		if err := r.configure(ctx); err != nil {
 			return err
@@ -160,9 +161,8 @@ func (r *connectRun) configure(ctx context.Context) error {
 				break
 			}
 			select {
-			case err := <-r.worker.done:
-				r.worker.done <- err
-				return fmt.Errorf("the worker ended: %w", err)
+			case <-r.worker.done:
+				return fmt.Errorf("the worker ended: %w", r.worker.err)
 			case <-ctx.Done():
 				return errors.Join(ctx.Err(), err)
 			case <-time.After(200 * time.Millisecond):
@@ -230,12 +230,12 @@ func (r *connectRun) tend(ctx context.Context, read chan error) error {
 		}
 		if at >= len(r.lines) && step%5 == 0 {
 			if done, err := r.arrived(); done || err != nil {
-				return errors.Join(err, r.finish())
+				return errors.Join(err, r.worker.terminate())
 			}
 		}
 		select {
-		case err := <-r.worker.done:
-			fmt.Fprintf(r.log, "the worker %s ended: %v\n", r.name, err)
+		case <-r.worker.done:
+			fmt.Fprintf(r.log, "the worker %s ended: %v\n", r.name, r.worker.err)
 			if err := r.again(); err != nil {
 				return err
 			}
@@ -297,19 +297,4 @@ func (r *connectRun) arrived() (bool, error) {
 	}
 	j, err := judgeSink(r.lines, text, r.torn)
 	return j.next >= len(r.lines), err
-}
-
-// finish stops the worker.
-func (r *connectRun) finish() error {
-	if err := r.worker.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	timer := time.AfterFunc(30*time.Second, func() { r.worker.cmd.Process.Kill() })
-	defer timer.Stop()
-	err := <-r.worker.done
-	r.worker.done <- nil
-	if r.worker.cmd.ProcessState.ExitCode() == 143 {
-		err = nil
-	}
-	return err
 }

@@ -23,8 +23,7 @@ type connectWorker struct {
 	rest string // HOST:PORT of its REST API
 	log  io.Writer
 
-	cmd  *exec.Cmd
-	done chan error // how it ended
+	*process // the last one started
 }
 
 const (
@@ -91,20 +90,13 @@ func (r *connectRun) newWorker(java *javaTools, bootstrap string) (*connectWorke
 }
 
 func (w *connectWorker) start() error {
-	w.cmd, w.done = exec.Command(w.argv[0], w.argv[1:]...), make(chan error, 1)
-	w.cmd.Stdout, w.cmd.Stderr = w.log, w.log
-	if err := w.cmd.Start(); err != nil {
-		return err
+	cmd := exec.Command(w.argv[0], w.argv[1:]...)
+	cmd.Stdout, cmd.Stderr = w.log, w.log
+	p, err := startProcess(cmd)
+	if err == nil {
+		w.process = p
 	}
-	cmd, done := w.cmd, w.done
-	go func() { done <- cmd.Wait() }()
-	return nil
-}
-
-// kill ends it with SIGKILL.
-func (w *connectWorker) kill() {
-	w.cmd.Process.Kill()
-	<-w.done
+	return err
 }
 
 // call asks the REST API; the body and the answer are JSON.

@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -44,9 +43,8 @@ type wordsRun struct {
 
 // wordsApp is a process of the application.
 type wordsApp struct {
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	done chan error // how it ended
+	*process
+	in io.WriteCloser // ends it
 }
 
 func (r *wordsRun) state() string { return filepath.Join(r.dir, "state") }
@@ -60,26 +58,14 @@ func (r *wordsRun) start(bootstrap string) (*wordsApp, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &wordsApp{cmd: cmd, in: in, done: make(chan error, 1)}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() { a.done <- cmd.Wait() }()
-	return a, nil
-}
-
-// kill ends it with SIGKILL.
-func (a *wordsApp) kill() {
-	a.cmd.Process.Kill()
-	<-a.done
+	p, err := startProcess(cmd)
+	return &wordsApp{process: p, in: in}, err
 }
 
 // stop has it end by itself.
 func (a *wordsApp) stop() error {
 	a.in.Close()
-	timer := time.AfterFunc(30*time.Second, func() { a.cmd.Process.Kill() })
-	defer timer.Stop()
-	if err := <-a.done; err != nil {
+	if err := a.ends(); err != nil {
 		return fmt.Errorf("the application ends: %w", err)
 	}
 	return nil
@@ -122,18 +108,13 @@ func (r *wordsRun) count(ctx context.Context, ref *reference) (changes int, err 
 	}
 	watched := make(chan error, 1)
 	watching, stop := context.WithCancel(ctx)
-	go func() {
-		err := r.watch(watching, ref.bootstrap, &changes)
-		watched <- err
-	}()
+	defer stop()
+	go func() { watched <- r.watch(watching, ref.bootstrap, &changes) }()
 	app, err := r.live(ctx, ref, watched)
-	if err == nil {
-		err = <-watched
-	} else {
+	if err != nil {
 		stop()
-		err = cmp.Or(err, <-watched)
 	}
-	stop()
+	err = cmp.Or(err, <-watched)
 	if app != nil {
 		err = cmp.Or(err, app.stop())
 	}
@@ -217,9 +198,8 @@ func (r *wordsRun) reached(ctx context.Context, ref *reference, app *wordsApp, w
 			}
 		}
 		select {
-		case err := <-app.done:
-			app.done <- err
-			return fmt.Errorf("the application ended after %d of %d lines: %w", sum, r.all, err)
+		case <-app.done:
+			return fmt.Errorf("the application ended after %d of %d lines: %w", sum, r.all, app.err)
 		case err := <-watched:
 			watched <- err
 			return err
