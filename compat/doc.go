@@ -14,7 +14,7 @@
 //	kill     the same with the broker killed with SIGKILL and restarted three times in the middle
 //	metadata the metadata log goes from kafka-storage to the broker, to Kafka, to the broker that makes snapshots, and back
 //	swap     one data directory served by Apache Kafka and by the broker in turn, clean and killed: each finds all that the other left
-//	transactions consume-transform-produce by clients that are killed, and their broker too; kafka-transactions; late and delayed ends; Kafka Streams
+//	transactions consume-transform-produce by clients that are killed, and their broker too; kafka-transactions; late and delayed ends; Kafka Streams and Kafka Connect
 //	dump     kafka-dump-log reads the data directories that the suites before left behind
 //	groups   members of groups by many clients and both protocols, with crashes and restarts, judged by what happens to them; tools for groups
 //	hostile  mutated requests of real clients, and connections that mean no good

@@ -49,11 +49,11 @@ func (w groupWay) String() string {
 func (b *bench) groupClients() []groupClient {
 	var (
 		wg                                                sync.WaitGroup
-		compiled                                          *javaMembers
+		compiled                                          *javaClasses
 		python, node, franz, other                        string
 		javaErr, pythonErr, nodeErr, franzError, otherErr error
 	)
-	wg.Go(func() { compiled, javaErr = b.cache.javaMembers() })
+	wg.Go(func() { compiled, javaErr = b.cache.javaClasses() })
 	wg.Go(func() { python, pythonErr = b.cache.python() })
 	wg.Go(func() { node, nodeErr = b.cache.node() })
 	wg.Go(func() {
@@ -75,7 +75,7 @@ func (b *bench) groupClients() []groupClient {
 	members := func(argv ...string) []string { return append(argv, "$broker", "members") }
 	var java []string
 	if javaErr == nil {
-		b.members = compiled
+		b.classes = compiled
 		java = members(compiled.command("Members", "-Xmx1g").Args...)
 	}
 	ranges, both, turns := classic("range"), classic("range", "roundrobin"), classic("roundrobin")
@@ -108,36 +108,4 @@ func (c *cache) goMembers(dir string) (string, error) {
 		}
 	}
 	return bin, c.do(source, "go", "build", "-mod=mod", "-modfile="+filepath.Join(dir, "go.mod"), "-o", bin, ".")
-}
-
-// javaMembers is our own code in Java, compiled.
-type javaMembers struct {
-	*javaTools
-	classes string // folder of our classes, by the compiler
-}
-
-// javaMembers compiles our code in Java against the jars of Kafka.
-func (c *cache) javaMembers() (*javaMembers, error) {
-	java, err := c.java()
-	if err != nil {
-		return nil, err
-	}
-	if err := c.command("javac", "openjdk-17-jdk-headless"); err != nil {
-		return nil, err
-	}
-	own := []string{"clients/java/Members.java", "clients/java/Tools.java"}
-	dir, err := c.installed("java-members", append([]string{"java/pom.xml"}, own...), func(dir string) error {
-		args := []string{"-cp", strings.Join(java.jars, ":"), "-d", dir}
-		for _, name := range own {
-			args = append(args, filepath.Join(c.source, name))
-		}
-		return c.do("", "javac", args...)
-	})
-	return &javaMembers{javaTools: java, classes: dir}, err
-}
-
-// command is the JVM for a class of ours. More heap than a tool's may be asked for.
-func (j *javaMembers) command(class string, flags ...string) *exec.Cmd {
-	args := append([]string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xlog:disable", "-Dlog4j2.configurationFile=" + j.log4j}, flags...)
-	return exec.Command("java", append(args, "-cp", j.classes+":"+strings.Join(j.jars, ":"), class)...)
 }

@@ -37,8 +37,8 @@ func (b *bench) groupSpeed(ctx context.Context, clients []groupClient) error {
 		return err
 	}
 	targets := []*target{tested}
-	if b.members != nil && b.target != "kafka" {
-		targets = append(targets, newKafka(b.members.javaTools, filepath.Join(b.work, "group-speed"), b.log, []string{shipped}))
+	if b.classes != nil && b.target != "kafka" {
+		targets = append(targets, newKafka(b.classes.javaTools, filepath.Join(b.work, "group-speed"), b.log, []string{shipped}))
 	}
 	writing, stop := context.WithCancel(ctx)
 	defer stop()

@@ -32,7 +32,7 @@ func (b *bench) groupsChecks(ctx context.Context) error {
 		})
 	})
 	wg.Go(func() {
-		if b.members == nil {
+		if b.classes == nil {
 			b.report.add(result{suite: "groups", client: "tools", check: "scripts", outcome: notRun, reason: clients[0].missing})
 			return
 		}

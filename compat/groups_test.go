@@ -2,8 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -73,46 +71,5 @@ func TestGroupJudgeKey(t *testing.T) {
 	events[1].Key = groupKey(1, 0)
 	if got := judgeEvents(events, 2).complaints; len(got) != 1 || !strings.Contains(got[0], `key "1-0", want "0-0"`) {
 		t.Errorf("complaints %q", got)
-	}
-}
-
-// The scripts of tools are read and written back as they are.
-func TestToolScripts(t *testing.T) {
-	files, err := filepath.Glob("../testdata/groups/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal(len(files), err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		runs, err := parseToolScript(string(text))
-		if err != nil {
-			t.Errorf("%s: %v", file, err)
-			continue
-		}
-		if formatToolScript(runs) != string(text) {
-			t.Errorf("%s is not written as formatToolScript writes it", file)
-		}
-		for _, r := range runs {
-			if toolClasses()[r.args[0]] == "" {
-				t.Errorf("%s: no tool %q", file, r.args[0])
-			}
-		}
-	}
-}
-
-// What a tool prints is the same each time when it is steady.
-func TestSteadyToolOutput(t *testing.T) {
-	g := &groupTools{bootstrap: "127.0.0.1:4321", dir: "/somewhere/groups"}
-	got, err := g.steady(toolAnswer{
-		Out:  "\nGROUP   CONSUMER-ID\nz  one-0123abcd-0123-abcd-0123-0123456789ab   127.0.0.1:4321\na  crdTYuX3d2R0QeN1dEhQPw== /somewhere/groups/x\n",
-		Err:  "first\njava.lang.Exception: why\n\tat some.Where(It.java:1)\nusage\n",
-		Code: 1,
-	}, "")
-	want := "GROUP CONSUMER-ID\na ID $dir/x\nz one-ID 127.0.0.1:PORT\nstderr: first\nstderr: java.lang.Exception: why\nexit code 1"
-	if err != nil || got != want {
-		t.Errorf("got %q, %v\nwant %q", got, err, want)
 	}
 }

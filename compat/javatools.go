@@ -36,6 +36,7 @@ const (
 
 	kafkaConfigs         = "kafka.admin.ConfigCommand"
 	kafkaACLs            = "org.apache.kafka.tools.AclCommand"
+	groupsCommand        = "org.apache.kafka.tools.GroupsCommand"
 	kafkaTransactions    = "org.apache.kafka.tools.TransactionsCommand"
 	producerPerformance  = "org.apache.kafka.tools.ProducerPerformance"
 	consoleShareConsumer = "org.apache.kafka.tools.consumer.ConsoleShareConsumer"

@@ -38,8 +38,7 @@ type bench struct {
 	cache   *cache
 	clients []client
 	java    *javaTools   // nil where Java is not to be had
-	members *javaMembers // nil likewise, and before the suite groups
-	classes *javaClasses // nil likewise, and before the suite transactions
+	classes *javaClasses // nil likewise, and before the suites transactions and groups
 	report  *report
 	log     io.Writer // the output of brokers and clients
 	dirs    []string  // data directories left behind by stopped brokers, for kafka-dump-log

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"sync"
 )
 
 // transactionSettings are those of the brokers of the suite: members that died are missed soon.
@@ -28,16 +27,15 @@ func (b *bench) transactionChecks(ctx context.Context) error {
 	if err := b.txnDelayed(ctx, clients); err != nil {
 		return err
 	}
+	if err := b.txnApplications(ctx); err != nil {
+		return err
+	}
 	return b.bareBroker(ctx, "transactions", transactionSettings(), func(t *target, ref *reference) error {
 		b.leaveData(t)
 		if err := b.txnLateEnds(ctx, ref); err != nil {
 			return err
 		}
-		var wg sync.WaitGroup
-		wg.Go(func() { b.txnWords(ctx, ref) })
-		err := b.txnTransform(ctx, t, ref, clients)
-		wg.Wait()
-		return err
+		return b.txnTransform(ctx, t, ref, clients)
 	})
 }
 

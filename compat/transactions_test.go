@@ -87,18 +87,6 @@ func TestTransactionOf(t *testing.T) {
 	}
 }
 
-// Times go out of a table, other columns and text stay.
-func TestTimelessTable(t *testing.T) {
-	table := "A\tProducerEpoch\tLastTimestamp\tTransactionTimeoutMs\nb \t2\t1700000000000\t60000\na \t1\t-1 \t60000\n"
-	want := []string{"A ProducerEpoch LastTimestamp TransactionTimeoutMs", "a 1 -1 60000", "b 2 <LastTimestamp> 60000"}
-	if got := timelessTable(table); !slices.Equal(got, want) {
-		t.Errorf("table %q, want %q", got, want)
-	}
-	if got := timelessTable("z z\na a\n"); !slices.Equal(got, []string{"z z", "a a"}) {
-		t.Errorf("text %q", got)
-	}
-}
-
 // A batch is one that a broker takes: its length and checksum are those of its bytes.
 func TestTransactionalBatch(t *testing.T) {
 	raw := transactionalBatch(7, 3, 5, time.UnixMilli(1000), []string{"a", "bc"})

@@ -2,6 +2,7 @@ import java.util.Arrays;
 import java.util.Properties;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
@@ -9,11 +10,11 @@ import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
-import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.KeyValueStore;
 
 /**
- * Counts words by Kafka Streams with exactly_once_v2 until standard input ends: the lines of IN come in, each change of a
- * word's count goes out, the word as the key and the count in decimal digits.
+ * Counts words by Kafka Streams with exactly_once_v2 until standard input ends: the lines of IN come in, changes of a
+ * word's count go out, the word as the key and the count in decimal digits.
  *
  * <p>Usage: Words BOOTSTRAP IN OUT APPLICATION STATE-DIRECTORY
  */
@@ -40,9 +41,10 @@ public final class Words {
 
         StreamsBuilder builder = new StreamsBuilder();
         builder.<String, String>stream(args[1])
-            .flatMapValues(line -> Arrays.asList(line.split(" ")))
+            .flatMapValues(line -> Arrays.asList(line.split("[^A-Za-z0-9_]+")))
+            .filterNot((key, word) -> word.isEmpty())
             .groupBy((key, word) -> word, Grouped.with(Serdes.String(), Serdes.String()))
-            .count(Materialized.<String, Long>as(Stores.inMemoryKeyValueStore("counts"))
+            .count(Materialized.<String, Long, KeyValueStore<Bytes, byte[]>>as("counts")
                 .withKeySerde(Serdes.String()).withValueSerde(Serdes.Long()))
             .toStream()
             .mapValues(count -> Long.toString(count))
