@@ -44,6 +44,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 			return check(ctx, args[1:], stdout, stderr)
 		case "dump":
 			return dump(ctx, args[1:], stdout, stderr)
+		case "bench":
+			return bench(ctx, args[1:], stdout, stderr)
 		case "serve":
 			args = args[1:]
 		}
@@ -57,6 +59,7 @@ Usage:
   rotpeter [serve] [flags]    run a broker until it is told to stop (SIGTERM, Ctrl-C)
   rotpeter check DIR...       say what is wrong with the files of data directories, Kafka's or ours; changes nothing
   rotpeter dump FILE...       print what is in segments, indexes, snapshots and checkpoints
+  rotpeter bench              load a broker and print how fast it answers (--help says more)
   rotpeter version            print the version
   rotpeter --help             print this
 
