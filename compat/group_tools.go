@@ -19,7 +19,9 @@ const groupsCommand = "org.apache.kafka.tools.GroupsCommand"
 
 // toolClasses are the main classes behind the names of the tools.
 func toolClasses() map[string]string {
-	return map[string]string{"kafka-consumer-groups": consumerGroups, "kafka-groups": groupsCommand, "kafka-configs": kafkaConfigs}
+	return map[string]string{
+		"kafka-consumer-groups": consumerGroups, "kafka-groups": groupsCommand, "kafka-configs": kafkaConfigs, "kafka-features": featureCommand,
+	}
 }
 
 // scriptRun is a run of a tool in a script: a line of its name and arguments,
@@ -108,7 +110,7 @@ func (g *groupTools) run(ctx context.Context, r scriptRun) (string, error) {
 		args = append(args, strings.ReplaceAll(a, "$dir", g.dir))
 	}
 	if !slices.Contains(args, "--validate-regex") {
-		args = append(args, "--bootstrap-server", g.bootstrap)
+		args = append([]string{"--bootstrap-server", g.bootstrap}, args...)
 	}
 	var answer toolAnswer
 	if err := g.jvm.call(ctx, "run", map[string]any{"class": class, "args": args}, &answer); err != nil {
@@ -138,7 +140,8 @@ func (g *groupTools) steady(a toolAnswer, only string) (string, error) {
 	if a.Code != 0 {
 		lines = append(lines, fmt.Sprintf("exit code %d", a.Code))
 	}
-	return strings.NewReplacer(":"+port, ":PORT", g.dir, "$dir").Replace(strings.Join(lines, "\n")), nil
+	text := strings.NewReplacer(":"+port, ":PORT", g.dir, "$dir").Replace(strings.Join(lines, "\n"))
+	return regexp.MustCompile(`\bEpoch: \d+`).ReplaceAllString(text, "Epoch: N"), nil
 }
 
 // steadyLines are the lines that pick picks, without the stack traces.

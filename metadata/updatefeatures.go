@@ -297,8 +297,10 @@ func (s *Shard) refreshRegistration(e coordinator.Event, r RefreshRegistration) 
 		m := s.brokerRegistration(r.RegisterBroker, b.Epoch)
 		m.IncarnationID, m.Fenced, m.InControlledShutdown = b.Incarnation, b.Fenced, b.InControlledShutdown
 		ms = append(ms, m)
-	} else if b != nil && level >= levelCordonedDirectories && b.CordonedDirectories == nil && len(r.Cordoned) > 0 {
-		ms = append(ms, &BrokerRegistrationChangeRecord{BrokerID: b.ID, BrokerEpoch: b.Epoch, CordonedLogDirs: sortedIDs(r.Cordoned)})
+	}
+	if b != nil && level >= levelCordonedDirectories && b.CordonedDirectories == nil {
+		cordoned := append([][16]byte{}, sortedIDs(r.Cordoned)...) // none of them is told, too
+		ms = append(ms, &BrokerRegistrationChangeRecord{BrokerID: b.ID, BrokerEpoch: b.Epoch, CordonedLogDirs: cordoned})
 	}
 	return s.result(e, ms, RegistrationRefreshed{})
 }
