@@ -52,7 +52,6 @@ func (b *bench) featureTools(ctx context.Context, java *javaTools, jvm *driver) 
 	var data string
 	err := b.bareBroker(ctx, "features", settings, func(t *target, ref *reference) error {
 		data = t.data
-		b.leaveData(t)
 		g := &groupTools{jvm: jvm, bootstrap: ref.bootstrap, dir: featureFiles}
 		began := time.Now()
 		err := g.play(ctx, filepath.Join(featureFiles, "tools.txt"), golden)
@@ -112,6 +111,7 @@ func (b *bench) featureSwap(ctx context.Context, java *javaTools, jvm *driver) e
 	if err != nil {
 		return err
 	}
+	b.leaveData(t)
 	s := &featureSwapRun{b: b, java: java, jvm: jvm, rotpeter: t}
 	if err := s.format(ctx); err != nil {
 		return err
