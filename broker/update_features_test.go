@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,6 +32,16 @@ func (h *harness) update(cl *kgo.Client, feature string, level int16) int16 {
 	}
 	req.FeatureUpdates = append(req.FeatureUpdates, u)
 	return ask[*kmsg.UpdateFeaturesResponse](h, cl, req).ErrorCode
+}
+
+// setLevel is update, by a client of its own, that must succeed.
+func (h *harness) setLevel(feature string, level int16) {
+	h.t.Helper()
+	cl := h.client()
+	defer cl.Close()
+	if code := h.update(cl, feature, level); code != 0 {
+		h.t.Fatalf("%s=%d: %v", feature, level, kerr.ErrorForCode(code))
+	}
 }
 
 // finalized is the level that ApiVersions tells, 0 if it tells none.
@@ -140,7 +151,19 @@ func TestUpgradeKRaftVersion(t *testing.T) {
 		}
 		h.restart()
 		check("after a restart")
-	}, "controller.quorum.voters=1@localhost:9093")
+		for range 6 { // until only a snapshot has them
+			h.churn(cl, 10)
+			synctest.Wait()
+			time.Sleep(2 * time.Minute)
+		}
+		if o := h.b.metaLog.Offsets(); o.Start < 100 {
+			t.Fatalf("the log begins at %d still", o.Start)
+		}
+		check("with a log that begins later")
+		h.restart()
+		check("after a restart of that")
+	}, "controller.quorum.voters=1@localhost:9093",
+		"metadata.log.max.record.bytes.between.snapshots=3000", "internal.metadata.log.segment.bytes=4000", "metadata.max.retention.bytes=12000")
 }
 
 // A journal that fails is loaded again: the voters that the log names are not lost.
@@ -306,8 +329,6 @@ func TestTransactionsSurviveLevels(t *testing.T) {
 					}
 				})
 				r := rand.New(rand.NewPCG(seed, 99))
-				cl := h.client()
-				defer cl.Close()
 				levels := map[int16]int{}
 				for i := range 60 {
 					time.Sleep(time.Duration(r.IntN(80)) * time.Millisecond)
@@ -316,9 +337,7 @@ func TestTransactionsSurviveLevels(t *testing.T) {
 						continue
 					}
 					level := int16(r.IntN(3))
-					if code := h.update(cl, transactionVersion, level); code != 0 {
-						t.Fatal(kerr.ErrorForCode(code))
-					}
+					h.setLevel(transactionVersion, level)
 					levels[level]++
 				}
 				end()
@@ -341,6 +360,16 @@ func TestTransactionsSurviveLevels(t *testing.T) {
 			}, "num.partitions=1", "offsets.topic.num.partitions=1", "transaction.state.log.num.partitions=2")
 		})
 	}
+}
+
+// After a crash at any change of the disk, while the level goes up and down between transactions and in the middle of them,
+// every transaction is whole.
+func TestCrashOfTransactionsAtLevels(t *testing.T) {
+	run := txnRun{steps: 9, every: 5, levels: []int16{1, 0, 2, 0, 1, 2, 0, 0, 2}}
+	if testing.Short() {
+		run.every = 41
+	}
+	crashTransactions(t, recordTransactions(t, run))
 }
 
 // A group of the newer protocol outlives a time without group.version; what is asked of it meanwhile is refused.
