@@ -22,21 +22,27 @@ const featureCommand = "org.apache.kafka.tools.FeatureCommand"
 const featureFiles = "testdata/features"
 
 // featuresChecks is the suite features: kafka-features prints what it prints of Apache Kafka, and leaves the
-// same records behind; levels that one of the brokers changed are those of the other, on one directory.
+// same records behind; levels that one of the brokers changed are those of the other, on one directory; transactions
+// survive levels that change under them.
 func (b *bench) featuresChecks(ctx context.Context) error {
 	classes, err := b.cache.javaClasses()
 	if err != nil {
 		b.report.add(result{suite: "features", client: "kafka-features", check: "levels", outcome: notRun, reason: err.Error()})
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*checkWithin)
+	within, cancel := context.WithTimeout(ctx, 2*checkWithin)
 	defer cancel()
 	jvm := &driver{argv: classes.command("Tools", "-Xmx256m").Args, log: b.log}
 	defer jvm.Close()
-	if err := b.featureTools(ctx, classes.javaTools, jvm); err != nil || b.target == "kafka" {
+	if err := b.featureTools(within, classes.javaTools, jvm); err != nil {
 		return err
 	}
-	return b.featureSwap(ctx, classes.javaTools, jvm)
+	if b.target == "rotpeter" && b.wants("features", "levels", "swap") {
+		if err := b.featureSwap(within, classes.javaTools, jvm); err != nil {
+			return err
+		}
+	}
+	return b.featureClients(ctx)
 }
 
 // featureTools plays the script, and holds the metadata log that it leaves against Kafka's.
