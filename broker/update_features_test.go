@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -166,7 +167,7 @@ func TestUpgradeKRaftVersion(t *testing.T) {
 		"metadata.log.max.record.bytes.between.snapshots=3000", "internal.metadata.log.segment.bytes=4000", "metadata.max.retention.bytes=12000")
 }
 
-// A journal that fails is loaded again: the voters that the log names are not lost.
+// A crash at any change of the disk leaves kraft.version 1 with its voters, or 0, and 1 once that was answered.
 func TestUpgradeKRaftVersionOnCrash(t *testing.T) {
 	disk := vfs.NewCrash()
 	var moments []*vfs.Crash
@@ -201,6 +202,80 @@ func TestUpgradeKRaftVersionOnCrash(t *testing.T) {
 			}, set...)
 		}
 	}
+}
+
+// formatAt makes the disk one that was formatted with these levels and never started.
+func (h *harness) formatAt(levels ...metadata.FeatureLevelRecord) {
+	h.t.Helper()
+	h.stop()
+	for _, dir := range []string{metaDirName, "data"} {
+		entries, err := h.fs.ReadDir(dir)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !e.IsDir() && e.Name() != metaPropertiesFile {
+				if err := h.fs.Remove(filepath.Join(dir, e.Name())); err != nil {
+					h.t.Fatal(err)
+				}
+			}
+		}
+	}
+	c := snapshotContent{records: func(yield func([]byte) bool) {
+		for i := range levels {
+			if !yield(metadata.AppendRecord(nil, &levels[i], 0)) {
+				return
+			}
+		}
+	}}
+	if _, err := writeSnapshot(h.fs, filepath.Join("data", "part"), filepath.Join("data", bootstrapFile), &c, nil); err != nil {
+		h.t.Fatal(err)
+	}
+	h.start()
+}
+
+// A raised metadata.version has room for more, which is written down while the broker runs: its registration as a controller, its
+// directories, and which partitions are in them.
+func TestRaiseMetadataVersion(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		h.formatAt(metadata.FeatureLevelRecord{Name: metadata.FeatureMetadataVersion, FeatureLevel: 14})
+		cl := h.client()
+		defer cl.Close()
+		h.produce(cl, "kept", 3)
+		state := func() string {
+			h.t.Helper()
+			synctest.Wait()
+			im := h.b.image()
+			b, p := im.Broker(h.b.nodeID), im.Topic("kept").Partition(0)
+			return fmt.Sprintf("level %d, %d controllers, directories %t, partition placed %t, cordoned told %t, fenced %t", im.Feature(metadata.FeatureMetadataVersion),
+				len(im.Controllers()), slices.Equal(b.Directories, [][16]byte{h.b.dirID}), p.Directory(h.b.nodeID) == h.b.dirID, b.CordonedDirectories != nil, b.Fenced)
+		}
+		for _, c := range []struct {
+			level int16
+			want  string
+		}{
+			{14, "level 14, 0 controllers, directories false, partition placed false, cordoned told false, fenced false"},
+			{15, "level 15, 1 controllers, directories false, partition placed false, cordoned told false, fenced false"},
+			{17, "level 17, 1 controllers, directories true, partition placed true, cordoned told false, fenced false"},
+			{29, "level 29, 1 controllers, directories true, partition placed true, cordoned told false, fenced false"},
+			{23, "level 23, 1 controllers, directories true, partition placed true, cordoned told false, fenced false"},
+			{30, "level 30, 1 controllers, directories true, partition placed true, cordoned told true, fenced false"},
+		} {
+			h.setLevel(metadata.FeatureMetadataVersion, c.level)
+			if got := state(); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+			h.produce(cl, "kept", 1)
+		}
+		if code := h.update(cl, metadata.FeatureMetadataVersion, 29); code != kerr.InvalidUpdateVersion.Code {
+			t.Errorf("a downgrade that loses records: %v", kerr.ErrorForCode(code))
+		}
+		h.restart()
+		if got := h.finalized(metadata.FeatureMetadataVersion); got != 30 {
+			t.Errorf("level %d after a restart", got)
+		}
+		h.produce(cl, "kept", 1)
+	}, "controller.quorum.voters=1@localhost:9093")
 }
 
 // levelModel is what is known of the transactions of several producers: by number, whether it was committed or
