@@ -109,8 +109,11 @@ func (g *groupTools) run(ctx context.Context, r scriptRun) (string, error) {
 	for _, a := range r.args[1:] {
 		args = append(args, strings.ReplaceAll(a, "$dir", g.dir))
 	}
-	if !slices.Contains(args, "--validate-regex") {
-		args = append([]string{"--bootstrap-server", g.bootstrap}, args...)
+	switch server := []string{"--bootstrap-server", g.bootstrap}; {
+	case r.args[0] == "kafka-features": // in front of its command
+		args = append(server, args...)
+	case !slices.Contains(args, "--validate-regex"):
+		args = append(args, server...)
 	}
 	var answer toolAnswer
 	if err := g.jvm.call(ctx, "run", map[string]any{"class": class, "args": args}, &answer); err != nil {
