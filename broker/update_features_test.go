@@ -138,7 +138,11 @@ func TestUpgradeKRaftVersion(t *testing.T) {
 			if got := h.finalized(metadata.FeatureKRaftVersion); got != 1 {
 				t.Fatalf("%s: kraft.version %d", when, got)
 			}
-			q, inLog, err := voters(h.b.metaLog, h.b.snapshots)
+			found := newSnapshots(h.fs, metaDirName, h.b.metaLog, h.b.log, snapshotSettings{})
+			if err := found.find(h.b.metaLog.Offsets()); err != nil {
+				t.Fatal(err)
+			}
+			q, inLog, err := voters(h.b.metaLog, found)
 			if err != nil || !inLog || q.Version != 1 || len(q.Voters) != 1 || q.Voters[0].ID != h.b.nodeID || q.Voters[0].DirectoryID != h.b.dirID {
 				t.Fatalf("%s: voters %+v in the log: %t, %v", when, q, inLog, err)
 			}
