@@ -54,7 +54,7 @@ func (b *Broker) addFeatures(resp *kmsg.ApiVersionsResponse) {
 	im := b.image()
 	resp.FinalizedFeaturesEpoch = max(im.Offset, 0)
 	for _, f := range metadata.Features() {
-		if !servedFeature(f.Name) {
+		if f.Unserved {
 			continue
 		}
 		if f.Min > 0 || resp.Version >= 4 {
@@ -62,21 +62,10 @@ func (b *Broker) addFeatures(resp *kmsg.ApiVersionsResponse) {
 		}
 		level := im.Feature(f.Name)
 		if f.Name == metadata.FeatureKRaftVersion {
-			level = b.kraftVersion // told by control records
+			level = im.Quorum.Version
 		}
 		if level > 0 {
 			resp.FinalizedFeatures = append(resp.FinalizedFeatures, kmsg.ApiVersionsResponseFinalizedFeature{Name: f.Name, MinVersionLevel: level, MaxVersionLevel: level})
 		}
 	}
-}
-
-// servedFeature leaves out the features whose APIs are not in the table: the
-// metadata log finalizes them, as Kafka's does, but clients must not count on
-// them (decision D2).
-func servedFeature(name string) bool {
-	switch name {
-	case metadata.FeatureMetadataVersion, metadata.FeatureKRaftVersion, metadata.FeatureELRVersion, "group.version", transactionVersion:
-		return true
-	}
-	return false
 }

@@ -210,7 +210,9 @@ func (b *Broker) validateConfigs(r metadata.Resource, configs map[string]string)
 		}
 		err = b.static.ValidateClientMetrics(configs)
 	case metadata.ResourceBroker:
-		err = b.static.ValidateBroker(configs, r.Name == "")
+		if err = b.static.ValidateBroker(configs, r.Name == ""); err != nil {
+			return refusal(kerr.InvalidRequest, err.Error()) // KAFKA-13609: it would rather be INVALID_CONFIG
+		}
 	}
 	if request := (*config.RequestError)(nil); errors.As(err, &request) {
 		return refusal(kerr.InvalidRequest, request.Message)

@@ -64,7 +64,7 @@ type Broker struct {
 	clusterID string
 	dirID     [16]byte // of the metadata log's directory
 
-	kraftVersion int16 // 1: the voters are in the metadata log (KIP-853)
+	quorum metadata.Quorum // as of the start; the image has what it is now
 
 	rack      *string
 	endpoints map[string]endpoint

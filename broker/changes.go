@@ -51,6 +51,9 @@ func (b *Broker) publish(s coordinator.Shard) {
 	b.txns.metadataChanged(old, im)
 	b.placer.created(created)
 	b.placer.created(grown)
+	if im.Feature(metadata.FeatureMetadataVersion) > old.Feature(metadata.FeatureMetadataVersion) {
+		b.metadataVersionRaised(im)
+	}
 	if len(deleted) == 0 {
 		return
 	}
@@ -58,6 +61,15 @@ func (b *Broker) publish(s coordinator.Shard) {
 	case b.changes <- change{deleted: deleted}:
 	case <-b.life.Done():
 	}
+}
+
+// metadataVersionRaised has the metadata log told what an older metadata.version had
+// no room for.
+func (b *Broker) metadataVersionRaised(im *metadata.Image) {
+	if im.Broker(b.nodeID) != nil {
+		b.meta.Post(metadata.RefreshRegistration{RegisterBroker: b.registration()})
+	}
+	b.placer.recordAll(im)
 }
 
 // applyDynamic puts the dynamic broker settings of the metadata log over the

@@ -260,6 +260,16 @@ func (p *placer) opened(t *metadata.Topic, l *log.Log) {
 	p.poke()
 }
 
+// recordAll has it recorded where all partitions are, if the log does not say it. Which
+// partitions have a log is seen when they are opened.
+func (p *placer) recordAll(im *metadata.Image) {
+	p.b.parts.each(func(l *log.Log) {
+		if t := im.TopicByID(l.TopicID()); t != nil {
+			p.opened(t, l)
+		}
+	})
+}
+
 // recordCordoned has the cordoned directories recorded.
 func (p *placer) recordCordoned() {
 	p.mu.Lock()

@@ -25,7 +25,7 @@ import (
 type harness struct {
 	t    *testing.T
 	b    *Broker
-	net  *pipenet.Listener
+	net  atomic.Pointer[pipenet.Listener]
 	fs   vfs.FS
 	set  []string
 	auth Authorizer
@@ -68,10 +68,10 @@ func (h *harness) tryStart() error {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.net = pipenet.Listen("127.0.0.1:9092")
+	h.net.Store(pipenet.Listen("127.0.0.1:9092"))
 	h.b, err = Start(h.t.Context(), Options{
 		Config: c, FS: h.fs, Dir: c.MetadataLogDir(), LogDirs: c.LogDirs(), Authorizer: h.auth, Log: h.lg,
-		Listeners: []Listener{{Name: "PLAINTEXT", Net: h.net, Host: "127.0.0.1", Port: 9092}},
+		Listeners: []Listener{{Name: "PLAINTEXT", Net: h.net.Load(), Host: "127.0.0.1", Port: 9092}},
 		NewID:     h.newID,
 		Random:    func() int32 { return int32(h.ids.Add(1)) },
 	})
@@ -104,7 +104,7 @@ func (h *harness) restart() {
 func (h *harness) client(opts ...kgo.Opt) *kgo.Client {
 	h.t.Helper()
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return h.net.DialContext(ctx, network, addr)
+		return h.net.Load().DialContext(ctx, network, addr)
 	} // of the broker that runs then
 	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers("127.0.0.1:9092"), kgo.Dialer(dial), kgo.AllowAutoTopicCreation(), kgo.DisableClientMetrics(), kgo.WithDecompressor(decompressor{})}, opts...)...)
 	if err != nil {
@@ -148,7 +148,7 @@ type rawConn struct {
 
 func (h *harness) raw() *rawConn {
 	h.t.Helper()
-	nc, err := h.net.Dial()
+	nc, err := h.net.Load().Dial()
 	if err != nil {
 		h.t.Fatal(err)
 	}

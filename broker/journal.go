@@ -132,7 +132,7 @@ func loadBatch(h *batch.Header, b []byte, from int64, apply func(coordinator.Rec
 			case batch.ControlAbort:
 				rec.Control = coordinator.Abort
 			default:
-				return nil // the metadata log's own control records
+				return apply(coordinator.Record{Key: rec.Key, Value: rec.Value}) // of the metadata log's quorum
 			}
 			rec.Key, rec.Value = nil, nil
 		}
@@ -181,11 +181,13 @@ func (j *journal) encode(now int64, rs []coordinator.Record) []byte {
 		}
 		messages = append(messages, m)
 		size += len(r.Key) + len(r.Value) + recordOverhead
-		if i+1 < len(rs) && sameBatch(r, &rs[i+1]) && (j.origin == log.Raft ||
+		control := j.origin == log.Raft && r.Key != nil // of the quorum: the metadata log's own records have no key
+		if i+1 < len(rs) && sameBatch(r, &rs[i+1]) && (j.origin != log.Raft || control == (rs[i+1].Key != nil)) && (j.origin == log.Raft ||
 			size+len(rs[i+1].Key)+len(rs[i+1].Value)+recordOverhead < journalBatchBytes-batch.HeaderBytes) {
 			continue
 		}
 		o := batch.Plain()
+		o.Control = control
 		if r.Transactional {
 			o.ProducerID, o.ProducerEpoch, o.Transactional = r.ProducerID, r.ProducerEpoch, true
 		}

@@ -187,7 +187,7 @@ func (b *Broker) lead(o Options, l *log.Log, s *snapshots) (epoch int32, err err
 	if err != nil {
 		return 0, err
 	}
-	s.quorum, b.kraftVersion = q, q.Version
+	b.quorum = q
 	path := filepath.Join(metadataDir(o), quorumStateFile)
 	last := l.Offsets().LeaderEpoch
 	if n := len(s.kept); n > 0 {

@@ -54,12 +54,11 @@ func newSnapshotSettings(c *config.Config) snapshotSettings {
 // nothing. The log below a snapshot is deleted once a later snapshot is durable
 // (KIP-630; Kafka's SnapshotGenerator and KafkaMetadataLog).
 type snapshots struct {
-	fs     vfs.FS
-	dir    string
-	log    *log.Log
-	slog   *slog.Logger
-	o      snapshotSettings
-	quorum metadata.Quorum // as of the start; nobody changes it while this node leads
+	fs   vfs.FS
+	dir  string
+	log  *log.Log
+	slog *slog.Logger
+	o    snapshotSettings
 
 	latest  atomic.Pointer[snapshotSource]
 	overdue atomic.Bool // the interval has passed: any new record is reason enough
@@ -309,7 +308,7 @@ func (s *snapshots) due(now time.Time) *snapshotSource {
 func (s *snapshots) take(ctx context.Context, src *snapshotSource, now time.Time) error {
 	c := &snapshotContent{
 		epoch: src.id.epoch, lastTimestamp: src.timestamp, now: now.UnixMilli(),
-		control: s.quorum.ControlRecords(), records: src.image.SnapshotRecords(),
+		control: src.image.Quorum.ControlRecords(), records: src.image.SnapshotRecords(),
 	}
 	name := s.path(src.id)
 	size, err := writeSnapshot(s.fs, filepath.Join(s.dir, src.id.String()+partSuffix), name, c, ctx.Err)

@@ -332,8 +332,8 @@ func TestFormat(t *testing.T) {
 					t.Fatal(err)
 				}
 				q, inLog, err := voters(h.b.metaLog, found)
-				if err != nil || q.Version != c.kraft || h.b.kraftVersion != c.kraft {
-					t.Fatalf("kraft.version %d, %d: %v", q.Version, h.b.kraftVersion, err)
+				if err != nil || q.Version != c.kraft || h.b.image().Quorum.Version != c.kraft {
+					t.Fatalf("kraft.version %d, %d: %v", q.Version, h.b.image().Quorum.Version, err)
 				}
 				if c.voter == "" {
 					if len(q.Voters) != 0 || len(h.metaFiles(snapshotSuffix)) != 0 {

@@ -98,7 +98,7 @@ var errWedged = errors.New("no answer and no hang-up")
 // ask sends a request on a connection that is made when there is none.
 func (o *office) ask(req kmsg.Request, version int16) (kmsg.Response, error) {
 	if o.conn == nil {
-		nc, err := o.net.Dial()
+		nc, err := o.net.Load().Dial()
 		if err != nil {
 			return nil, err
 		}

@@ -103,7 +103,18 @@ func (b *Broker) shardOptions() metadata.ShardOptions {
 		DeleteTopicEnable:        b.static.Bool("delete.topic.enable"),
 		ValidateTopicConfig:      b.static.ValidateTopic,
 		Configs:                  b.configRules(),
+		Quorum:                   b.presentQuorum(),
+		Voter:                    b.voter(b.dirID),
 	}
+}
+
+// presentQuorum is what the control records say that are durable: they may be in a
+// snapshot only, of which the shard loads the other records.
+func (b *Broker) presentQuorum() metadata.Quorum {
+	if im := b.image(); im != nil {
+		return im.Quorum
+	}
+	return b.quorum
 }
 
 // registration is this start of the node as the metadata log records it.

@@ -54,6 +54,7 @@ func (b *Broker) apis() []api {
 		{42, "DeleteGroups", 0, 2, b.deleteGroups},
 		{44, "IncrementalAlterConfigs", 0, 1, b.incrementalAlterConfigs},
 		{47, "OffsetDelete", 0, 0, b.offsetDelete},
+		{57, "UpdateFeatures", 0, 2, b.updateFeatures},
 		{60, "DescribeCluster", 0, 2, b.describeCluster},
 		{61, "DescribeProducers", 0, 0, b.describeProducers},
 		{65, "DescribeTransactions", 0, 0, b.describeTransactions},

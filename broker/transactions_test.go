@@ -238,8 +238,14 @@ func TestCrashOfTransactions(t *testing.T) {
 	if testing.Short() {
 		steps, every = 6, 29
 	}
+	crashTransactions(t, recordTransactions(t, txnRun{steps: steps, every: every}))
+}
+
+// crashTransactions starts a broker on each of the disks as a crash leaves it.
+func crashTransactions(t *testing.T, moments []txnMoment) {
+	t.Helper()
 	points := 0
-	for i, m := range recordTransactions(t, steps, every) {
+	for i, m := range moments {
 		for _, mode := range vfs.Modes() {
 			points++
 			synctest.Test(t, func(t *testing.T) {
@@ -256,8 +262,15 @@ func TestCrashOfTransactions(t *testing.T) {
 	t.Logf("%d crash points", points)
 }
 
-// recordTransactions runs transactions, and takes a moment at some changes of the disk.
-func recordTransactions(t *testing.T, steps, every int) (moments []txnMoment) {
+// txnRun says which transactions to run, and at how many changes of the disk a moment is taken.
+type txnRun struct {
+	steps, every int
+	levels       []int16 // of transaction.version, set in turn while a transaction is open; none: it stays
+}
+
+// recordTransactions runs transactions, and takes a moment at some changes of the disk. Where levels change there is a new
+// client now and then, which learns of the present one.
+func recordTransactions(t *testing.T, run txnRun) (moments []txnMoment) {
 	disk := vfs.NewCrash()
 	onDisk(t, func() vfs.FS { return disk }, func(h *harness) {
 		h.makeX()
@@ -267,15 +280,22 @@ func recordTransactions(t *testing.T, steps, every int) (moments []txnMoment) {
 		disk.OnOp(func(op vfs.Op) {
 			mu.Lock()
 			defer mu.Unlock()
-			if op.Call%every == 0 {
+			if op.Call%run.every == 0 {
 				moments = append(moments, txnMoment{op, disk.Moment(), maps.Clone(ended), maps.Clone(asked)})
 			}
 		})
 		cl := h.txnProducer()
-		defer cl.Close()
-		for n := range steps {
+		defer func() { cl.Close() }()
+		for n := range run.steps {
+			if len(run.levels) > 0 && n%4 == 3 {
+				cl.Close()
+				cl = h.txnProducer()
+			}
 			if err := writeTxn(h.t.Context(), cl, n); err != nil {
 				t.Fatal(err)
+			}
+			if len(run.levels) > 0 {
+				h.setLevel(transactionVersion, run.levels[n%len(run.levels)])
 			}
 			commit := n%3 != 1
 			mu.Lock()

@@ -13,6 +13,7 @@
 //	corpus   the Go standard library's source, a record a line, in through some clients and out through others
 //	kill     the same with the broker killed with SIGKILL and restarted three times in the middle
 //	metadata the metadata log goes from kafka-storage to the broker, to Kafka, to the broker that makes snapshots, and back
+//	features kafka-features, the records that it leaves, and a directory that is raised from old levels and served by Kafka in between
 //	swap     one data directory served by Apache Kafka and by the broker in turn, clean and killed: each finds all that the other left
 //	transactions consume-transform-produce by clients that are killed, and their broker too; kafka-transactions; late and delayed ends; Kafka Streams and Kafka Connect
 //	dump     kafka-dump-log reads the data directories that the suites before left behind

@@ -151,6 +151,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"swap", b.swapChecks},
 		{"compaction", b.compactionChecks},
 		{"metadata", b.metadataChecks},
+		{"features", b.featuresChecks},
 		{"transactions", b.transactionChecks},
 		{"dump", b.dumpChecks},
 		{"check", b.inspectChecks},

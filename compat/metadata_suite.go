@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,15 +116,20 @@ func (m *metadataRun) newKafka() (*target, error) {
 		return nil, err
 	}
 	m.rotpeter.bootstrap = bootstrap
-	return &target{name: "kafka", data: m.rotpeter.data, log: m.b.log, bootstrap: bootstrap, start: func(t *target) (*exec.Cmd, error) {
-		cmd := m.java.command(context.Background(), "kafka.Kafka", config)
-		cmd.Stderr = m.b.log
+	return kafkaOn(m.java, config, m.rotpeter.data, bootstrap, m.b.log), nil
+}
+
+// kafkaOn is a Kafka on a data directory that is formatted.
+func kafkaOn(java *javaTools, config, data, bootstrap string, log io.Writer) *target {
+	return &target{name: "kafka", data: data, log: log, bootstrap: bootstrap, start: func(t *target) (*exec.Cmd, error) {
+		cmd := java.command(context.Background(), "kafka.Kafka", config)
+		cmd.Stderr = t.log
 		cmd.Args = append([]string{cmd.Args[0], "-Xmx1g", "-Dcompat.log.level=INFO"}, withoutHeap(cmd.Args[1:])...)
 		if err := cmd.Start(); err != nil {
 			return nil, err
 		}
 		return cmd, waitServing(t.bootstrap)
-	}}, nil
+	}}
 }
 
 // startFormatted starts our broker first: nobody has written a metadata log yet.

@@ -15,7 +15,7 @@ import (
 // toolClasses are the main classes behind the names of the tools.
 func toolClasses() map[string]string {
 	return map[string]string{"kafka-consumer-groups": consumerGroups, "kafka-groups": groupsCommand, "kafka-configs": kafkaConfigs,
-		"kafka-transactions": kafkaTransactions, "kafka-console-consumer": consoleConsumer}
+		"kafka-transactions": kafkaTransactions, "kafka-console-consumer": consoleConsumer, "kafka-features": featureCommand}
 }
 
 // scriptRun is a run of a tool in a script: a line of its name and arguments,
@@ -190,7 +190,8 @@ func (p *toolPlayer) steady(a toolAnswer, r scriptRun) (string, error) {
 	if a.Code != 0 {
 		lines = append(lines, fmt.Sprintf("exit code %d", a.Code))
 	}
-	return strings.NewReplacer(":"+port, ":PORT", p.dir, "$dir").Replace(strings.Join(lines, "\n")), nil
+	text := strings.NewReplacer(":"+port, ":PORT", p.dir, "$dir").Replace(strings.Join(lines, "\n"))
+	return regexp.MustCompile(`\bEpoch: \d+`).ReplaceAllString(text, "Epoch: N"), nil
 }
 
 // steadyLines are the lines that pick picks, without the stack traces, and

@@ -28,6 +28,9 @@ func (o ConfigOp) String() string {
 // maxConfigValueBytes is what a ConfigRecord can hold (KAFKA-14215).
 const maxConfigValueBytes = 1<<15 - 1
 
+// minInSyncReplicas is the setting that eligible leader replicas (KIP-966) hang on.
+const minInSyncReplicas = "min.insync.replicas"
+
 // AlterConfigs changes dynamic settings (Kafka's ConfigurationControlManager). The answer is
 // ConfigsAltered.
 type AlterConfigs struct {
@@ -72,10 +75,49 @@ func (s *Shard) alterConfigs(e coordinator.Event, a AlterConfigs) coordinator.Re
 		}
 		reply.Results = append(reply.Results, failure)
 	}
+	records = append(records, s.clearELR(records)...)
 	if a.ValidateOnly {
 		records = nil
 	}
 	return s.result(e, s.transaction("Config change", records), reply)
+}
+
+// clearELR forgets the eligible leader replicas of partitions for which other settings
+// of min.insync.replicas hold from now on: who was eligible was so by the old one
+// (createClearElrRecordsAsNeeded).
+func (s *Shard) clearELR(changes []Message) []Message {
+	if s.d.img.Feature(FeatureELRVersion) == 0 {
+		return nil
+	}
+	var ms []Message
+	for _, m := range changes {
+		switch c := m.(*ConfigRecord); {
+		case c.Name != minInSyncReplicas:
+		case c.ResourceType == int8(ResourceTopic):
+			ms = append(ms, &ClearElrRecord{TopicName: c.ResourceName})
+		default:
+			ms = append(ms, &ClearElrRecord{})
+		}
+	}
+	return ms
+}
+
+// refusedWithELR says which changes of min.insync.replicas are not made while eligible leader
+// replicas are recorded: the controller must know the one value that holds.
+func (s *Shard) refusedWithELR(changes []Message) Failure {
+	if s.d.img.Feature(FeatureELRVersion) == 0 {
+		return Failure{}
+	}
+	for _, m := range changes {
+		switch c := m.(*ConfigRecord); {
+		case c.Name != minInSyncReplicas || c.ResourceType != int8(ResourceBroker):
+		case c.ResourceName != "":
+			return fail(kerr.InvalidConfig, "Broker-level min.insync.replicas cannot be altered while ELR is enabled.")
+		case c.Value == nil:
+			return fail(kerr.InvalidConfig, "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.")
+		}
+	}
+	return Failure{}
 }
 
 // alterResource checks the change of one resource and returns its records.
@@ -134,6 +176,9 @@ func (s *Shard) alterResource(r ResourceChange) ([]Message, Failure) {
 		if failure := s.o.Configs.Validate(r.Resource, all); failure.Code != 0 {
 			return nil, failure
 		}
+	}
+	if failure := s.refusedWithELR(records); failure.Code != 0 {
+		return nil, failure
 	}
 	return records, Failure{}
 }

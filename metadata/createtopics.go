@@ -186,10 +186,12 @@ func (m *topicMaker) create(t *NewTopic) TopicCreated {
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	var settings []Message
 	for _, name := range names {
 		value := configs[name]
-		m.records = append(m.records, &ConfigRecord{ResourceType: int8(ResourceTopic), ResourceName: t.Name, Name: name, Value: &value})
+		settings = append(settings, &ConfigRecord{ResourceType: int8(ResourceTopic), ResourceName: t.Name, Name: name, Value: &value})
 	}
+	m.records = append(append(m.records, settings...), m.s.clearELR(settings)...)
 	for i, brokers := range replicas {
 		m.records = append(m.records, m.s.newPartition(id, int32(i), brokers))
 	}

@@ -126,12 +126,28 @@ func dumpRecord(t testing.TB, value []byte) string {
 	return strings.TrimSpace(fmt.Sprintf("%s/%d %s", name, version, dumpFields(reflect.ValueOf(m).Elem())))
 }
 
+// dumpControl prints a control record of the quorum.
+func dumpControl(t testing.TB, key, value []byte) string {
+	kind, err := DecodeControlKey(key)
+	var q Quorum
+	if err == nil {
+		err = q.Apply(kind, value)
+	}
+	if err != nil {
+		t.Fatalf("control record %x %x: %v", key, value, err)
+	}
+	return fmt.Sprintf("%d version=%d voters=%s", kind, q.Version, dumpValue(reflect.ValueOf(q.Voters)))
+}
+
 // dumpImage prints everything that an image says.
 func dumpImage(img *Image) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "topics=%d partitions=%d nextProducerID=%d\n", img.TopicCount(), img.PartitionCount(), img.NextProducerID)
 	for _, f := range img.Features() {
 		fmt.Fprintf(&b, "feature %s=%d\n", f.Name, f.Level)
+	}
+	if img.Quorum.Version > 0 {
+		fmt.Fprintf(&b, "kraft.version=%d voters=%s\n", img.Quorum.Version, dumpValue(reflect.ValueOf(img.Quorum.Voters)))
 	}
 	for _, x := range img.Controllers() {
 		fmt.Fprintf(&b, "controller %s\n", dumpFields(reflect.ValueOf(x).Elem()))

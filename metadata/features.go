@@ -18,6 +18,11 @@ type Feature struct {
 	Min   int16 // lowest supported level
 	Max   int16 // highest supported level
 	Fresh int16 // level finalized when a cluster is created; 0 is not finalized
+	Needs int16 // metadata.version that levels above 0 need; 0 is any
+
+	// Unserved: its APIs are not served. The metadata log finalizes it, as Kafka's
+	// does, but clients must not count on it (decision 2).
+	Unserved bool
 }
 
 // Features returns the features of Kafka 4.3, sorted by name: the supported ranges
@@ -26,12 +31,12 @@ type Feature struct {
 // control record, and not at all with static voters.
 func Features() []Feature {
 	return []Feature{
-		{Name: FeatureELRVersion, Min: 0, Max: 1, Fresh: 1},
+		{Name: FeatureELRVersion, Min: 0, Max: 1, Fresh: 1, Needs: levelELR},
 		{Name: "group.version", Min: 0, Max: 1, Fresh: 1},
 		{Name: FeatureKRaftVersion, Min: 0, Max: 1, Fresh: 0},
 		{Name: FeatureMetadataVersion, Min: 7, Max: 30, Fresh: 30},
-		{Name: "share.version", Min: 0, Max: 1, Fresh: 1},
-		{Name: "streams.version", Min: 0, Max: 1, Fresh: 1},
+		{Name: "share.version", Min: 0, Max: 1, Fresh: 1, Unserved: true},
+		{Name: "streams.version", Min: 0, Max: 1, Fresh: 1, Unserved: true},
 		{Name: "transaction.version", Min: 0, Max: 2, Fresh: 2},
 	}
 }
@@ -61,7 +66,9 @@ func FreshFeatureRecords(fs []Feature) []*FeatureLevelRecord {
 // The levels of metadata.version from which on something may be written.
 const (
 	levelZkMigration            int16 = 8  // 3.4-IV0
+	levelScram                  int16 = 11 // 3.5-IV2
 	levelMetadataTransactions   int16 = 13 // 3.6-IV1
+	levelDelegationTokens       int16 = 14 // 3.6-IV2
 	levelControllerRegistration int16 = 15 // 3.7-IV0
 	levelDirectoryAssignment    int16 = 17 // 3.7-IV2
 	levelELR                    int16 = 23 // 4.0-IV1

@@ -22,6 +22,9 @@ type Image struct {
 	Offset      int64
 	LeaderEpoch int32
 
+	// Quorum is what control records say of the voters, and so of kraft.version.
+	Quorum Quorum
+
 	topics     int
 	partitions int
 	byName     *index[string]
@@ -223,7 +226,7 @@ func (img *Image) Brokers() []*Broker { return img.brokers }
 func (img *Image) Controllers() []*Controller { return img.controllers }
 
 // Features returns the finalized features sorted by name. kraft.version is not
-// among them: it is told by control records.
+// among them: it is told by control records, see Quorum.
 func (img *Image) Features() []FeatureLevel { return img.features }
 
 // Feature returns the finalized level of a feature, 0 if it is not finalized.

@@ -84,7 +84,7 @@ func (s *Shard) firstRecords(boot Bootstrap) ([][]byte, error) {
 	if trial.img.Feature(FeatureELRVersion) > 0 {
 		// With ELR the controller must know the value that holds for the cluster.
 		value := strconv.Itoa(int(s.o.MinInSyncReplicas))
-		rs = append(rs, AppendRecord(nil, &ConfigRecord{ResourceType: int8(ResourceBroker), Name: "min.insync.replicas", Value: &value}, 0))
+		rs = append(rs, AppendRecord(nil, &ConfigRecord{ResourceType: int8(ResourceBroker), Name: minInSyncReplicas, Value: &value}, 0))
 	}
 	if level < levelMetadataTransactions {
 		return rs, nil
@@ -132,30 +132,45 @@ func (s *Shard) registerBroker(e coordinator.Event, r RegisterBroker) coordinato
 	if b := s.d.img.Broker(s.o.NodeID); b != nil && epoch <= b.Epoch {
 		epoch = b.Epoch + 1
 	}
+	var ms []Message
+	if level >= levelControllerRegistration {
+		ms = append(ms, s.controllerRegistration(r))
+	}
+	ms = append(ms, s.brokerRegistration(r, epoch), &BrokerRegistrationChangeRecord{BrokerID: s.o.NodeID, BrokerEpoch: epoch, Fenced: changeUnfence})
+	elections := s.elections(&r)
+	ms = s.transaction("Broker registration", append(ms, elections...))
+	return s.result(e, ms, Registered{Epoch: epoch, Elected: len(elections)})
+}
+
+// featureRanges are what this node supports.
+func (s *Shard) featureRanges() []FeatureRange {
 	var ranges []FeatureRange
 	for _, f := range s.o.Features {
 		ranges = append(ranges, FeatureRange{Name: f.Name, MinSupportedVersion: f.Min, MaxSupportedVersion: f.Max})
 	}
-	var ms []Message
-	if level >= levelControllerRegistration {
-		ms = append(ms, &RegisterControllerRecord{
-			ControllerID: s.o.NodeID, IncarnationID: r.ControllerIncarnation, EndPoints: r.ControllerEndpoints, Features: ranges,
-		})
+	return ranges
+}
+
+func (s *Shard) controllerRegistration(r RegisterBroker) *RegisterControllerRecord {
+	return &RegisterControllerRecord{
+		ControllerID: s.o.NodeID, IncarnationID: r.ControllerIncarnation, EndPoints: r.ControllerEndpoints, Features: s.featureRanges(),
 	}
-	register := &RegisterBrokerRecord{
+}
+
+// brokerRegistration has what the present metadata.version has room for.
+func (s *Shard) brokerRegistration(r RegisterBroker, epoch int64) *RegisterBrokerRecord {
+	level := s.d.img.Feature(FeatureMetadataVersion)
+	m := &RegisterBrokerRecord{
 		BrokerID: s.o.NodeID, IncarnationID: r.Incarnation, BrokerEpoch: epoch,
-		EndPoints: r.Endpoints, Features: ranges, Rack: r.Rack, Fenced: true,
+		EndPoints: r.Endpoints, Features: s.featureRanges(), Rack: r.Rack, Fenced: true,
 	}
 	if level >= levelDirectoryAssignment {
-		register.LogDirs = sortedIDs(r.Directories)
+		m.LogDirs = sortedIDs(r.Directories)
 	}
 	if level >= levelCordonedDirectories && len(r.Cordoned) > 0 {
-		register.CordonedLogDirs = sortedIDs(r.Cordoned)
+		m.CordonedLogDirs = sortedIDs(r.Cordoned)
 	}
-	ms = append(ms, register, &BrokerRegistrationChangeRecord{BrokerID: s.o.NodeID, BrokerEpoch: epoch, Fenced: changeUnfence})
-	elections := s.elections(&r)
-	ms = s.transaction("Broker registration", append(ms, elections...))
-	return s.result(e, ms, Registered{Epoch: epoch, Elected: len(elections)})
+	return m
 }
 
 // elections returns the changes that make this node the leader of all partitions

@@ -39,14 +39,16 @@ type node struct {
 	s       *Shard
 	o       ShardOptions
 	journal [][]byte
+	keys    map[int][]byte // of the control records in it
 	nextID  uint64
 }
 
 func newNode(t testing.TB) *node {
-	n := &node{t: t, nextID: 100}
+	n := &node{t: t, nextID: 100, keys: map[int][]byte{}}
 	n.o = ShardOptions{
 		ClusterID: "cluster", NodeID: 1, DeleteTopicEnable: true,
 		DefaultPartitions: 2, DefaultReplicationFactor: 1, MinInSyncReplicas: 1,
+		Voter: KRaftVoter{ID: 1, DirectoryID: testID(9000), MaxSupportedVersion: 1},
 		NewID: func() [16]byte { n.nextID++; return testID(n.nextID) },
 		ValidateTopicConfig: func(c map[string]string) error {
 			if v, ok := c["nonsense"]; ok {
@@ -72,6 +74,9 @@ func (n *node) do(body any) coordinator.Result {
 	n.t.Helper()
 	res := n.s.Handle(time.Unix(1, 0), coordinator.Event{Token: "t", Body: body})
 	for _, r := range res.Records {
+		if r.Key != nil {
+			n.keys[len(n.journal)] = r.Key
+		}
 		n.journal = append(n.journal, r.Value)
 		n.s.Apply(r)
 	}
@@ -87,8 +92,8 @@ func (n *node) ask(body any) any { return n.do(body).Replies[0].Body }
 // load returns a shard that has read the journal.
 func (n *node) load() *Shard {
 	s := NewShard(n.o)
-	for _, b := range n.journal {
-		s.Apply(coordinator.Record{Value: b})
+	for i, b := range n.journal {
+		s.Apply(coordinator.Record{Key: n.keys[i], Value: b})
 	}
 	return s
 }
@@ -182,7 +187,23 @@ func (n *node) command(lines []string) string {
 	a := parseArgs(words[1:])
 	switch words[0] {
 	case "bootstrap":
-		return n.show(n.do(Bootstrap{}))
+		return n.show(n.do(n.bootstrapEvent(lines[1:])))
+	case "update":
+		return n.show(n.do(n.updateEvent(a, lines[1:])))
+	case "alter":
+		return n.show(n.do(n.alterEvent(lines[1:])))
+	case "refresh":
+		return n.show(n.do(RefreshRegistration{n.registration(a)}))
+	case "offline":
+		return n.show(n.do(DirectoriesOffline{Directories: [][16]byte{testID(uint64(a.int(n.t, "dir", 9000)))}}))
+	case "assign":
+		return n.show(n.do(n.assignEvent(a)))
+	case "snapshot":
+		var b strings.Builder
+		for r := range n.s.Image().SnapshotRecords() {
+			fmt.Fprintf(&b, "record %s\n", dumpRecord(n.t, r))
+		}
+		return b.String()
 	case "register":
 		return n.show(n.do(n.registration(a)))
 	case "fence":
@@ -231,6 +252,66 @@ func (n *node) registration(a args) RegisterBroker {
 		r.Rack = &rack
 	}
 	return r
+}
+
+// bootstrapEvent begins a log with the levels "feature=level" of its lines, or those of a fresh cluster.
+func (n *node) bootstrapEvent(lines []string) Bootstrap {
+	var b Bootstrap
+	for _, line := range lines {
+		name, level, _ := strings.Cut(strings.TrimSpace(line), "=")
+		b.Records = append(b.Records, AppendRecord(nil, &FeatureLevelRecord{Name: name, FeatureLevel: int16(args{name: level}.int(n.t, name, 0))}, 0))
+	}
+	return b
+}
+
+// updateEvent reads lines "feature=level", perhaps with "safe", "unsafe" or the number of another upgrade type.
+func (n *node) updateEvent(a args, lines []string) UpdateFeatures {
+	u := UpdateFeatures{ValidateOnly: a.has("validate")}
+	for _, line := range lines {
+		words := strings.Fields(line)
+		name, level, _ := strings.Cut(words[0], "=")
+		one := FeatureUpdate{Name: name, Level: int16(args{name: level}.int(n.t, name, 0)), Type: Upgrade}
+		if len(words) > 1 {
+			switch words[1] {
+			case "safe":
+				one.Type = SafeDowngrade
+			case "unsafe":
+				one.Type = UnsafeDowngrade
+			default:
+				one.Type = UpgradeType(args{"type": words[1]}.int(n.t, "type", 0))
+			}
+		}
+		u.Updates = append(u.Updates, one)
+	}
+	return u
+}
+
+// alterEvent reads lines "topic|broker NAME SETTING[=VALUE]", where "-" is no name; without a value the setting goes.
+func (n *node) alterEvent(lines []string) AlterConfigs {
+	var e AlterConfigs
+	for _, line := range lines {
+		words := strings.Fields(line)
+		r := ResourceChange{Resource: Resource{ResourceBroker, strings.Trim(words[1], "-")}}
+		if words[0] == "topic" {
+			r.Type = ResourceTopic
+		}
+		name, value, set := strings.Cut(words[2], "=")
+		c := ConfigChange{Name: name, Op: ConfigDelete}
+		if set {
+			c.Op, c.Value = ConfigSet, &value
+		}
+		r.Changes = append(r.Changes, c)
+		e.Resources = append(e.Resources, r)
+	}
+	return e
+}
+
+func (n *node) assignEvent(a args) AssignDirectories {
+	t := n.s.Image().Topic(a["topic"])
+	if t == nil {
+		n.t.Fatalf("no topic %q", a["topic"])
+	}
+	return AssignDirectories{[]DirectoryAssignment{{Topic: t.ID, Directory: testID(uint64(a.int(n.t, "dir", 9000)))}}}
 }
 
 func (n *node) createEvent(a args, lines []string) CreateTopics {
@@ -304,6 +385,10 @@ func (n *node) show(res coordinator.Result) string {
 			fmt.Fprintf(&b, "record (%d more)\n", len(res.Records)-i)
 			break
 		}
+		if r.Key != nil {
+			fmt.Fprintf(&b, "control %s\n", dumpControl(n.t, r.Key, r.Value))
+			continue
+		}
 		fmt.Fprintf(&b, "record %s\n", dumpRecord(n.t, r.Value))
 	}
 	fail := func(f Failure) string {
@@ -334,6 +419,12 @@ func (n *node) show(res coordinator.Result) string {
 				name = strconv.Quote(*t.Name)
 			}
 			fmt.Fprintf(&b, "reply %s %s %s\n", name, shortID(t.ID), fail(t.Failure))
+		}
+	case FeaturesUpdated:
+		fmt.Fprintf(&b, "reply %s\n", fail(r.Failure))
+	case ConfigsAltered:
+		for _, f := range r.Results {
+			fmt.Fprintf(&b, "reply %s\n", fail(f))
 		}
 	case PartitionsCreated:
 		for _, t := range r.Topics {

@@ -38,6 +38,11 @@ type ShardOptions struct {
 
 	Configs ConfigRules // for AlterConfigs
 
+	// Quorum is what control records below the log that is loaded say, and Voter this node
+	// as one of its voters: kraft.version 1 writes it down.
+	Quorum Quorum
+	Voter  KRaftVoter
+
 	// Features is what this node supports, and what a fresh log finalizes. nil means
 	// Features().
 	Features []Feature
@@ -45,8 +50,8 @@ type ShardOptions struct {
 
 // Shard is the controller of a one-node cluster: a coordinator.Shard over the
 // metadata log. A coordinator.Record of it has a nil key and, as its value, one
-// record as AppendRecord writes it. Control records of the log are not its
-// business. It has no timers.
+// record as AppendRecord writes it; one with a key is a control record of the log
+// (AppendControlKey). It has no timers.
 //
 // Each event is answered with the reply type named at the event, or with
 // Unreadable.
@@ -78,7 +83,9 @@ func NewShard(o ShardOptions) *Shard {
 	o.DefaultPartitions = max(o.DefaultPartitions, 1)
 	o.DefaultReplicationFactor = max(o.DefaultReplicationFactor, 1)
 	o.MinInSyncReplicas = max(o.MinInSyncReplicas, 1)
-	return &Shard{o: o, d: newDraft(o.ClusterID, o.NodeID)}
+	s := &Shard{o: o, d: newDraft(o.ClusterID, o.NodeID)}
+	s.d.img.Quorum = o.Quorum
+	return s
 }
 
 // Image returns the state as of the last applied record. Inside a metadata
@@ -110,6 +117,10 @@ func (s *Shard) Apply(r coordinator.Record) {
 	if s.err != nil {
 		return
 	}
+	if r.Key != nil {
+		s.applyControl(r)
+		return
+	}
 	m, _, err := DecodeRecord(r.Value)
 	if err == nil {
 		if err = s.apply(m); err != nil {
@@ -120,6 +131,19 @@ func (s *Shard) Apply(r coordinator.Record) {
 		invariant.That(!s.live, "the shard's own records fit", "error", err)
 		s.err = fmt.Errorf("metadata log: %w", err)
 	}
+}
+
+// applyControl takes over what a control record says about the voters.
+func (s *Shard) applyControl(r coordinator.Record) {
+	t, err := DecodeControlKey(r.Key)
+	if err == nil {
+		err = s.d.img.Quorum.Apply(t, r.Value)
+	}
+	if err != nil {
+		invariant.That(!s.live, "the shard's own control records fit", "error", err)
+		s.err = fmt.Errorf("metadata log: %w", err)
+	}
+	s.published = nil
 }
 
 func (s *Shard) apply(m Message) error {
@@ -185,6 +209,10 @@ func (s *Shard) Handle(_ time.Time, e coordinator.Event) coordinator.Result {
 		return s.alterConfigs(e, body)
 	case CreatePartitions:
 		return s.createPartitions(e, body)
+	case UpdateFeatures:
+		return s.updateFeatures(e, body)
+	case RefreshRegistration:
+		return s.refreshRegistration(e, body)
 	case AllocateProducerIDs:
 		return s.allocateProducerIDs(e)
 	}

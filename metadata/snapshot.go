@@ -78,12 +78,17 @@ func (img *Image) clusterMessages(yield func(Message) bool) bool {
 }
 
 func (img *Image) topicMessages(yield func(Message) bool) bool {
+	elr := img.Feature(FeatureELRVersion) > 0
 	for t := range img.All() {
 		if !yield(&TopicRecord{Name: t.Name, TopicID: t.ID}) {
 			return false
 		}
 		for i := range t.Partitions {
-			if !yield(t.Partitions[i].record(t.ID)) {
+			m := t.Partitions[i].record(t.ID)
+			if !elr { // left from before the feature was taken away
+				m.EligibleLeaderReplicas, m.LastKnownElr = nil, nil
+			}
+			if !yield(m) {
 				return false
 			}
 		}

@@ -85,6 +85,8 @@ var onPurpose = map[string]string{
 	"unknown partitions": "partitions that do not exist are left out of the assignments of a classic group that becomes one of the consumer protocol; Kafka's assignor fails then",
 	"null member":        "a null member id with an epoch is a null pointer in Kafka; we say that there is no such member",
 	"null list":          "the decoder of kmsg takes a null list for an empty one where Kafka closes the connection; both create nothing",
+	"unserved feature":   "features whose APIs are not served cannot be raised, and their ranges are not told",
+	"level 0":            "at level 0 of transaction.version Kafka fails to write down the transactions of newer clients, which hang from then on, and their readers with them; we keep such a transaction in the form that has room for it",
 	"late marker":        "a marker of transaction version 2 needs a new epoch (KIP-1228), or a late one ends the next transaction; Kafka holds to that in all topics but __consumer_offsets",
 }
 
@@ -135,7 +137,7 @@ var keptItems = map[string]difference{
 // serves tells whether we serve an API as Kafka does.
 func serves(key int64) bool {
 	switch key {
-	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 32, 33, 34, 35, 37, 42, 44, 47,
+	case 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 32, 33, 34, 35, 37, 42, 44, 47, 57,
 		60, 61, 65, 66, 68, 69, 74, 75:
 		return true
 	}

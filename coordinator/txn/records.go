@@ -42,10 +42,11 @@ func readKey(b []byte) (id string, known, ok bool) {
 	return k.TransactionalID, true, true
 }
 
-// record encodes a transaction. level is the finalized level of transaction.version.
+// record encodes a transaction. level is the finalized level of transaction.version. A newer client's transaction has
+// more to remember than the older value has room for, whatever the level: Kafka fails there, and the transaction hangs.
 func (t *transaction) record(level int16) coordinator.Record {
 	v := kmsg.NewTxnMetadataValue()
-	if v.Version = plainValue; level >= flexibleSince {
+	if v.Version = plainValue; level >= flexibleSince || t.version >= epochBumpSince {
 		v.Version = flexibleValue
 	}
 	v.ProducerID, v.PreviousProducerID, v.NextProducerID, v.ProducerEpoch = t.producerID, t.previousID, t.nextID, t.epoch
