@@ -87,6 +87,7 @@ var onPurpose = map[string]string{
 	"null list":          "the decoder of kmsg takes a null list for an empty one where Kafka closes the connection; both create nothing",
 	"unserved feature":   "features whose APIs are not served cannot be raised, and their ranges are not told",
 	"level 0":            "at level 0 of transaction.version Kafka fails to write down the transactions of newer clients, which hang from then on, and their readers with them; we keep such a transaction in the form that has room for it",
+	"older end":          "an end of transaction version 2 that comes with the epoch before, to a transaction that ended by an older version, is of a producer that was fenced; Kafka tells it the epoch of the other",
 	"late marker":        "a marker of transaction version 2 needs a new epoch (KIP-1228), or a late one ends the next transaction; Kafka holds to that in all topics but __consumer_offsets",
 }
 
