@@ -60,9 +60,11 @@ type fetchState struct {
 	req     protocol.FetchRequest
 	resp    protocol.FetchResponse
 	session *fetchSession
-	plan    []fetchPlan
-	places  map[sessionKey]int // in plan, of a request without a session
-	asked   int                // partitions of plan that are not refused
+	turn    uint64              // of the session, 0: what the plan took of it was given back
+	hot     []*sessionPartition // a buffer
+	plan    []fetchPlan         // of a session only what is hot
+	places  map[sessionKey]int  // in plan, of a request without a session
+	asked   int                 // partitions that are not refused, of a session the cold ones too
 	parts   []protocol.FetchResponsePartition
 	runs    []protocol.Run
 	sent    []topicBytes
@@ -70,6 +72,7 @@ type fetchState struct {
 
 // fetchPlan is one partition to serve, and what came of it.
 type fetchPlan struct {
+	sp    *sessionPartition // nil without a session
 	key   sessionKey
 	name  string // the topic's, "" for an id that is not known
 	ask   protocol.FetchPartition
@@ -106,6 +109,7 @@ func (f *fetchState) answer() protocol.Response {
 
 func (f *fetchState) release() {
 	f.drop()
+	f.giveBack(nil)
 	b := f.b
 	for _, s := range f.sent {
 		b.metrics.fetched(s.topic, s.bytes)
@@ -115,7 +119,8 @@ func (f *fetchState) release() {
 	clear(f.runs)
 	clear(f.resp.Topics)
 	clear(f.places)
-	*f = fetchState{req: f.req, plan: f.plan[:0], places: f.places, parts: f.parts[:0], runs: f.runs[:0], sent: f.sent[:0],
+	clear(f.hot)
+	*f = fetchState{req: f.req, hot: f.hot[:0], plan: f.plan[:0], places: f.places, parts: f.parts[:0], runs: f.runs[:0], sent: f.sent[:0],
 		resp: protocol.FetchResponse{Topics: f.resp.Topics[:0]}}
 	b.fetchPool.Put(f)
 }
@@ -135,16 +140,66 @@ func (f *fetchState) makePlan() {
 	im := f.b.image()
 	if f.session == nil {
 		f.planRequest(im)
-	} else {
-		f.planSession(im)
+		f.asked = len(f.plan)
+		f.refuse(im, 0)
+		return
 	}
-	for i := range f.plan {
+	s := f.session
+	s.mu.Lock()
+	s.turn++
+	f.turn, f.asked = s.turn, len(s.parts)
+	if s.image != im {
+		for e := s.order.Front(); e != nil; e = e.Next() {
+			s.heat(e.Value.(*sessionPartition))
+		}
+		s.image = im
+	}
+	s.mu.Unlock()
+	f.planHot(im)
+}
+
+// planHot adds what has become hot in the session.
+func (f *fetchState) planHot(im *metadata.Image) {
+	s, from := f.session, len(f.plan)
+	s.mu.Lock()
+	f.hot = s.takeHot(f.hot)
+	for _, sp := range f.hot {
+		if s.parts[sp.key] != sp || sp.planned == f.turn {
+			continue // forgotten, or it is looked at in any case
+		}
+		sp.planned = f.turn
+		if sp.topic == "" {
+			sp.topic = f.topicName(im, sp.key)
+		}
+		f.plan = append(f.plan, fetchPlan{sp: sp, key: sp.key, name: sp.topic, ask: sp.ask})
+	}
+	s.mu.Unlock()
+	f.refuse(im, from)
+}
+
+// refuse looks which partitions of the plan, from an index on, are not served at all.
+func (f *fetchState) refuse(im *metadata.Image, from int) {
+	for i := from; i < len(f.plan); i++ {
 		p := &f.plan[i]
 		p.split = noSplit()
 		if err := f.refusal(im, p); err != nil {
 			p.code, p.refused = err.Code, true
-		} else {
-			f.asked++
+			f.asked--
+		}
+	}
+}
+
+// giveBack has the session's partitions of the plan looked at again, but for those that cool. Those that gave data come last.
+func (f *fetchState) giveBack(cools func(p *fetchPlan) bool) {
+	if f.session == nil || f.turn == 0 {
+		return
+	}
+	f.turn = 0
+	for _, data := range []bool{false, true} {
+		for i := range f.plan {
+			if p := &f.plan[i]; (p.chunk.Bytes > 0) == data && (cools == nil || !cools(p)) {
+				f.session.heat(p.sp)
+			}
 		}
 	}
 }
@@ -164,18 +219,6 @@ func (f *fetchState) planRequest(im *metadata.Image) {
 			f.places[key] = len(f.plan)
 			f.plan = append(f.plan, fetchPlan{key: key, name: f.topicName(im, key), ask: ask})
 		}
-	}
-}
-
-func (f *fetchState) planSession(im *metadata.Image) {
-	f.session.mu.Lock()
-	defer f.session.mu.Unlock()
-	for e := f.session.order.Front(); e != nil; e = e.Next() {
-		sp := e.Value.(*sessionPartition)
-		if sp.topic == "" {
-			sp.topic = f.topicName(im, sp.key)
-		}
-		f.plan = append(f.plan, fetchPlan{key: sp.key, name: sp.topic, ask: sp.ask})
 	}
 }
 
@@ -209,6 +252,7 @@ func (f *fetchState) refusal(im *metadata.Image, p *fetchPlan) *kerr.Error {
 // fail is the answer to a request that Kafka's handler throws at: the code for the
 // whole, and up to v12 for each partition.
 func (f *fetchState) fail(code int16) protocol.Response {
+	f.giveBack(nil)
 	f.session, f.plan = nil, f.plan[:0]
 	if f.call.Version < 13 {
 		clear(f.places)
@@ -227,6 +271,9 @@ func (f *fetchState) fail(code int16) protocol.Response {
 func (f *fetchState) attempt() bool {
 	f.drop()
 	im := f.b.image()
+	if f.session != nil {
+		f.planHot(im)
+	}
 	left := min(int(f.req.MaxBytes), f.b.fetchMaxBytes)
 	got, done := 0, false
 	for i := range f.plan {
@@ -270,7 +317,9 @@ func (f *fetchState) find(im *metadata.Image, p *fetchPlan) error {
 		f.b.logStorage("open for fetch", err)
 		return err
 	}
-	p.l = l
+	if p.l = l; p.sp != nil {
+		f.session.watch(p.sp, l)
+	}
 	return nil
 }
 
@@ -297,10 +346,7 @@ func (f *fetchState) read(p *fetchPlan, left int, first bool) error {
 			return nil
 		}
 	}
-	mark := log.High
-	if f.req.Isolation == readCommitted {
-		mark = log.Stable
-	}
+	mark := f.mark()
 	limit := min(left, int(p.ask.MaxBytes))
 	chunk, err := p.l.Read(p.ask.FetchOffset, max(limit, 0), mark, first)
 	if err != nil {
@@ -310,11 +356,7 @@ func (f *fetchState) read(p *fetchPlan, left int, first bool) error {
 		return err
 	}
 	p.chunk, p.held = chunk, true
-	end := chunk.Offsets.High
-	if mark == log.Stable {
-		end = chunk.Offsets.Stable
-	}
-	if limit < 0 && p.ask.FetchOffset < end {
+	if limit < 0 && p.ask.FetchOffset < chunk.Offsets.At(mark) {
 		p.chunk.Release()
 		p.chunk, p.held = log.Chunk{}, false
 		return kerr.UnknownServerError
@@ -322,26 +364,34 @@ func (f *fetchState) read(p *fetchPlan, left int, first bool) error {
 	return nil
 }
 
+// mark is up to where the client may read.
+func (f *fetchState) mark() log.Mark {
+	if f.req.Isolation == readCommitted {
+		return log.Stable
+	}
+	return log.High
+}
+
 // wait is the long poll: it asks to be woken by every planned partition, then
-// reads again, so that nothing appended in between is missed.
+// reads again, so that nothing appended in between is missed. A session's are watched already.
 func (f *fetchState) wait(ctx context.Context) protocol.Response {
 	f.b.metrics.wait(delayedFetch, 1)
 	defer f.b.metrics.wait(delayedFetch, -1)
-	wake := make(chan struct{}, 1)
-	stops := make([]func(), 0, len(f.plan))
-	defer func() {
-		for _, stop := range stops {
-			stop()
-		}
-	}()
-	for i := range f.plan {
-		if l := f.plan[i].l; l != nil {
-			stops = append(stops, l.Notify(wake))
+	var wake chan struct{}
+	if s := f.session; s != nil {
+		wake = s.wake
+		defer s.poke() // another request of the session may wait: this one has taken its wake-up
+	} else {
+		wake = make(chan struct{}, 1)
+		for i := range f.plan {
+			if l := f.plan[i].l; l != nil {
+				defer l.Notify(wake)()
+			}
 		}
 	}
 	timer := time.NewTimer(time.Until(f.call.Arrived.Add(time.Duration(f.req.MaxWaitMillis) * time.Millisecond)))
 	defer timer.Stop()
-	for !f.attempt() {
+	for !f.attempt() && !f.stale() {
 		select {
 		case <-wake:
 		case <-timer.C:
@@ -351,6 +401,17 @@ func (f *fetchState) wait(ctx context.Context) protocol.Response {
 		}
 	}
 	return f.respond()
+}
+
+// stale tells whether the session has gone on without this request.
+func (f *fetchState) stale() bool {
+	s := f.session
+	if s == nil || f.req.SessionEpoch <= 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch != nextSessionEpoch(f.req.SessionEpoch)
 }
 
 // respond makes the answer from what the last attempt found.
@@ -364,7 +425,7 @@ func (f *fetchState) respond() protocol.Response {
 		incremental = f.req.SessionEpoch > 0
 		if incremental && s.epoch != nextSessionEpoch(f.req.SessionEpoch) {
 			f.resp.ErrorCode = kerr.InvalidFetchSessionEpoch.Code
-			return f.answer()
+			return f.answer() // with its end the plan is given back
 		}
 	}
 	f.size()
@@ -377,6 +438,7 @@ func (f *fetchState) respond() protocol.Response {
 			f.add(p)
 		}
 	}
+	f.giveBack(func(p *fetchPlan) bool { return f.session.cools(p, f.mark()) })
 	return f.answer()
 }
 

@@ -4,16 +4,25 @@ import (
 	"container/list"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/rotpeter/rotpeter/log"
+	"github.com/rotpeter/rotpeter/metadata"
 	"github.com/rotpeter/rotpeter/protocol"
 )
 
 // Fetch sessions (KIP-227): the broker remembers which partitions a consumer
 // reads, so that a request names only what changed and an answer holds only
 // what is new.
+//
+// A request looks only at partitions that are hot: those that the client has asked
+// for anew, whose log has news since they were looked at, and those of which there was
+// more to tell. All others are cold: there is nothing to read of them, and the client
+// was told their marks. A cold partition is watched, so that its log makes it hot. When
+// the metadata has changed all are hot. So a request costs what changed, not what there is.
 
 const (
 	// minSessionEviction is how long a session is safe from one that wants its
@@ -32,7 +41,7 @@ type sessionKey struct {
 }
 
 // sessionPartition is what a session remembers of one partition: what the
-// client asked and what it was last told.
+// client asked and what it was last told. Guarded by fetchSession.mu, but for hot.
 type sessionPartition struct {
 	key      sessionKey
 	topic    string // the topic's name since it is known: an id keeps it when the topic goes
@@ -40,6 +49,19 @@ type sessionPartition struct {
 	highMark int64 // told last; -1 before the first answer
 	logStart int64
 	place    *list.Element
+
+	hot     atomic.Bool // it is in fetchSession.hot
+	planned uint64      // the turn that looks at it
+	log     *log.Log    // that is watched, nil: none
+	stop    func()      // ends that
+}
+
+// unwatch ends the watching of the log.
+func (sp *sessionPartition) unwatch() {
+	if sp.stop != nil {
+		sp.stop()
+	}
+	sp.log, sp.stop = nil, nil
 }
 
 // fetchSession is one consumer's set of partitions in the order in which they
@@ -51,10 +73,78 @@ type fetchSession struct {
 	usesIDs  bool
 	parts    map[sessionKey]*sessionPartition
 	order    *list.List
+	turn     uint64          // counts requests
+	image    *metadata.Image // for which all partitions were looked at
+	closed   bool            // nothing is watched any more
 	created  time.Time
 	lastUsed time.Time // guarded by sessionCache.mu
 	cached   *list.Element
 	counted  int // partitions, as sessionCache.parts counts them; guarded by sessionCache.mu
+
+	wake  chan struct{} // capacity 1: a partition has become hot
+	hotMu sync.Mutex    // nothing else is locked while it is held
+	hot   []*sessionPartition
+}
+
+// heat makes a partition hot.
+func (s *fetchSession) heat(sp *sessionPartition) {
+	if sp.hot.CompareAndSwap(false, true) {
+		s.hotMu.Lock()
+		s.hot = append(s.hot, sp)
+		s.hotMu.Unlock()
+	}
+}
+
+// poke wakes a request of the session that waits.
+func (s *fetchSession) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takeHot hands out the hot partitions, whose logs may heat them again from now on. into is a buffer for the next ones.
+func (s *fetchSession) takeHot(into []*sessionPartition) []*sessionPartition {
+	s.hotMu.Lock()
+	taken := s.hot
+	s.hot = into[:0]
+	s.hotMu.Unlock()
+	for _, sp := range taken {
+		sp.hot.Store(false)
+	}
+	return taken
+}
+
+// watch has a log heat its partition. Whoever reads the log reads it after this.
+func (s *fetchSession) watch(sp *sessionPartition, l *log.Log) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sp.log == l || s.closed || s.parts[sp.key] != sp {
+		return
+	}
+	sp.unwatch()
+	sp.log, sp.stop = l, l.Watch(func() {
+		s.heat(sp)
+		s.poke()
+	})
+}
+
+// close ends the watching. Who still uses the session goes on without.
+func (s *fetchSession) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, sp := range s.parts {
+		sp.unwatch()
+	}
+}
+
+// cools tells whether a partition that a request has looked at is cold now. The caller holds s.mu.
+func (s *fetchSession) cools(p *fetchPlan, mark log.Mark) bool {
+	if p.refused || p.code != 0 || p.split.Epoch >= 0 || p.sp.log == nil {
+		return false
+	}
+	return p.ask.FetchOffset >= p.chunk.Offsets.At(mark)
 }
 
 func nextSessionEpoch(e int32) int32 {
@@ -70,13 +160,14 @@ func (s *fetchSession) updateLocked(req *protocol.FetchRequest) {
 		t := &req.Topics[i]
 		for _, p := range t.Partitions {
 			key := sessionKey{t.ID, t.Name, p.Index}
-			if have := s.parts[key]; have != nil {
-				have.ask = p
-				continue
+			sp := s.parts[key]
+			if sp == nil {
+				sp = &sessionPartition{key: key, highMark: -1, logStart: -1}
+				sp.place = s.order.PushBack(sp)
+				s.parts[key] = sp
 			}
-			sp := &sessionPartition{key: key, ask: p, highMark: -1, logStart: -1}
-			sp.place = s.order.PushBack(sp)
-			s.parts[key] = sp
+			sp.ask = p
+			s.heat(sp)
 		}
 	}
 	for i := range req.Forgotten {
@@ -84,6 +175,7 @@ func (s *fetchSession) updateLocked(req *protocol.FetchRequest) {
 		for _, index := range t.Partitions {
 			key := sessionKey{t.ID, t.Name, index}
 			if sp := s.parts[key]; sp != nil {
+				sp.unwatch()
 				s.order.Remove(sp.place)
 				delete(s.parts, key)
 			}
@@ -121,13 +213,15 @@ func (c *sessionCache) add(req *protocol.FetchRequest, usesIDs bool, now time.Ti
 			return nil
 		}
 		c.removeLocked(oldest)
+		defer oldest.close() // when c.mu is free: it is locked within a session's
 		c.evictions++
 	}
 	id := c.newID()
 	for id <= 0 || c.byID[id] != nil {
 		id = c.newID()
 	}
-	s := &fetchSession{id: id, epoch: 1, usesIDs: usesIDs, parts: map[sessionKey]*sessionPartition{}, order: list.New(), created: now, lastUsed: now}
+	s := &fetchSession{id: id, epoch: 1, usesIDs: usesIDs, parts: map[sessionKey]*sessionPartition{}, order: list.New(), created: now, lastUsed: now,
+		wake: make(chan struct{}, 1)}
 	s.updateLocked(req)
 	c.byID[id] = s
 	s.counted = len(s.parts)
@@ -150,9 +244,13 @@ func (c *sessionCache) get(id int32, now time.Time) *fetchSession {
 
 func (c *sessionCache) remove(id int32) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.byID[id]; s != nil {
+	s := c.byID[id]
+	if s != nil {
 		c.removeLocked(s)
+	}
+	c.mu.Unlock()
+	if s != nil {
+		s.close()
 	}
 }
 
@@ -191,24 +289,35 @@ func (c *sessionCache) begin(req *protocol.FetchRequest, version int16, now time
 	if s == nil {
 		return nil, kerr.FetchSessionIDNotFound
 	}
+	empty, err := c.goOn(s, req, usesIDs)
+	if empty {
+		// Removing every partition ends the session; the answer has none.
+		c.remove(s.id)
+	}
+	if empty || err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// goOn takes over an incremental request, and tells whether nothing is left to serve.
+func (c *sessionCache) goOn(s *fetchSession, req *protocol.FetchRequest, usesIDs bool) (empty bool, err *kerr.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.epoch != req.SessionEpoch {
-		return nil, kerr.InvalidFetchSessionEpoch
+		return false, kerr.InvalidFetchSessionEpoch
 	}
 	if s.usesIDs != usesIDs {
-		return nil, kerr.FetchSessionTopicIDError
+		return false, kerr.FetchSessionTopicIDError
 	}
 	before := len(s.parts)
 	s.updateLocked(req)
 	c.resize(s, len(s.parts)-before)
 	if len(s.parts) == 0 {
-		// Removing every partition ends the session; the answer has none.
-		c.remove(s.id)
-		return nil, nil
+		return true, nil
 	}
 	s.epoch = nextSessionEpoch(s.epoch)
-	return s, nil
+	return false, nil
 }
 
 func (c *sessionCache) resize(s *fetchSession, by int) {

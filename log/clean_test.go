@@ -266,7 +266,7 @@ func (p *compactor) compareAt(l *Log, mark Mark) error {
 	by := map[int64]written{}
 	last := map[string]written{}
 	for _, w := range p.history {
-		if w.offset >= o.at(mark) {
+		if w.offset >= o.At(mark) {
 			continue
 		}
 		by[w.offset] = w
@@ -405,7 +405,7 @@ func TestRecoveryOfFormerlyCompacted(t *testing.T) {
 func consume(l *Log, mark Mark) ([]written, error) {
 	var all []written
 	from := l.Offsets().Start
-	for from < l.Offsets().at(mark) {
+	for from < l.Offsets().At(mark) {
 		c, err := l.Read(from, 900, mark, true)
 		if err != nil {
 			return nil, err

@@ -163,36 +163,55 @@ func (l *Log) EpochEnd(epoch int32) (e int32, end int64) {
 // EpochOf is the leader epoch that an offset was written in, -1 if unknown.
 func (l *Log) EpochOf(offset int64) int32 { return l.epochs.Load().of(offset) }
 
-// Notify asks for a poke on every advance of the high watermark or the last stable
-// offset. It never blocks: wake should have room for one. stop ends it; a poke that
-// is under way may still arrive.
-func (l *Log) Notify(wake chan<- struct{}) (stop func()) { return l.watchers.add(wake) }
+// Watch has f called on every advance of the high watermark, the last stable offset or the log's start, and when the log
+// goes. f must neither block nor use the log. stop ends it; a call that is under way may still come.
+func (l *Log) Watch(f func()) (stop func()) { return l.watchers.add(f) }
 
-// watchers are those who wait for news of one log.
+// Notify is Watch with a poke: it never waits, wake should have room for one.
+func (l *Log) Notify(wake chan<- struct{}) (stop func()) {
+	return l.Watch(func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+}
+
+// watchers are those who want news of one log.
 type watchers struct {
 	n atomic.Int32 // an append that nobody waits for costs this look
 
 	mu  sync.Mutex
-	all map[*chan<- struct{}]struct{}
+	all []*watcher
 }
 
-func (w *watchers) add(wake chan<- struct{}) (stop func()) {
-	key := &wake
+// watcher is one of them.
+type watcher struct {
+	f  func()
+	at int // in all; -1: stopped
+}
+
+func (w *watchers) add(f func()) (stop func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.all == nil {
-		w.all = map[*chan<- struct{}]struct{}{}
-	}
-	w.all[key] = struct{}{}
+	added := &watcher{f, len(w.all)}
+	w.all = append(w.all, added)
 	w.n.Add(1)
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if _, ok := w.all[key]; ok {
-			delete(w.all, key)
-			w.n.Add(-1)
-		}
+	return func() { w.remove(added) }
+}
+
+func (w *watchers) remove(gone *watcher) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if gone.at < 0 {
+		return
 	}
+	n := len(w.all) - 1
+	last := w.all[n]
+	w.all[gone.at], last.at = last, gone.at
+	w.all[n], gone.at = nil, -1
+	w.all = w.all[:n]
+	w.n.Add(-1)
 }
 
 func (w *watchers) poke() {
@@ -201,11 +220,8 @@ func (w *watchers) poke() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for key := range w.all {
-		select {
-		case *key <- struct{}{}:
-		default:
-		}
+	for _, one := range w.all {
+		one.f()
 	}
 }
 

@@ -175,7 +175,7 @@ func (p *player) read() {
 		}
 		got = append(got, b...)
 	}
-	want := p.expected(g, from, o.at(mark), limit)
+	want := p.expected(g, from, o.At(mark), limit)
 	if !bytes.HasPrefix(want, got) || len(got) == 0 && len(want) > 0 {
 		p.t.Errorf("read at %d of %+v, mark %d, limit %d: %d bytes, want a part of %d", from, o, mark, limit, len(got), len(want))
 	}

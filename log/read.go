@@ -21,7 +21,8 @@ const (
 	End
 )
 
-func (o Offsets) at(m Mark) int64 {
+// At is the offset of a mark.
+func (o Offsets) At(m Mark) int64 {
 	switch m {
 	case Stable:
 		if mutant.On(mutant.StableIgnored) {
@@ -122,7 +123,7 @@ func (l *Log) read(from int64, maxBytes int, upTo Mark, first bool, buf []byte) 
 		if from < c.Offsets.Start || from > c.Offsets.End || from < all[at].base && at == 0 {
 			return c, fmt.Errorf("%w: offset %d of %s, which has %d to %d", ErrOutOfRange, from, l.at, c.Offsets.Start, c.Offsets.End)
 		}
-		limit := c.Offsets.at(upTo)
+		limit := c.Offsets.At(upTo)
 		if from >= limit {
 			return c, nil
 		}

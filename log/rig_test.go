@@ -269,14 +269,14 @@ var errNothing = errors.New("nothing")
 // readAll reads a log from an offset to its end through Read.
 func readAll(l *Log, from int64, upTo Mark) ([]byte, error) {
 	var all []byte
-	for from < l.Offsets().at(upTo) {
+	for from < l.Offsets().At(upTo) {
 		c, err := l.Read(from, 300, upTo, true)
 		if err != nil {
 			return all, err
 		}
 		if c.Bytes == 0 {
 			c.Release()
-			return all, fmt.Errorf("%w at offset %d below %d", errNothing, from, l.Offsets().at(upTo))
+			return all, fmt.Errorf("%w at offset %d below %d", errNothing, from, l.Offsets().At(upTo))
 		}
 		for _, r := range c.Runs() {
 			b := make([]byte, r.Len)
