@@ -180,12 +180,16 @@ func (r *sessionReader) waits(p int32) {
 	r.h.t.Helper()
 	before := r.log(p).Offsets()
 	began := time.Now()
+	written := make(chan struct{})
 	go func() {
+		defer close(written)
 		time.Sleep(500 * time.Millisecond)
 		r.write(p)
 	}()
 	n, _ := r.fetch(5 * time.Second)
-	took, after := time.Since(began), r.log(p).Offsets()
+	took := time.Since(began)
+	<-written
+	after := r.log(p).Offsets()
 	mark := log.High
 	if r.isolation == readCommitted {
 		mark = log.Stable
