@@ -1,8 +1,8 @@
 # Rotpeter: `make` alone lists the targets.
 #
 # What is needed: Go (the version in go.mod or newer). `make race` also needs a C
-# compiler; `make compat` also Python 3, Node.js, Java 17 with Maven, and kcat: what it
-# cannot install or find it reports as not run (compat/doc.go).
+# compiler; `make compat` also Python 3, Node.js, Java 17 with Maven, and kcat, and `make
+# checker` Python 3: what they cannot install or find they report as not run (compat/doc.go).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -79,6 +79,14 @@ compat: build ## run real clients and tools against the built broker (ONLY=swap 
 mutants: ## show that the tests see each of the seeded bugs, and how fast (ONLY=stable: those whose name matches; internal/mutant has the list)
 	$(GO) run ./internal/mutant/hunt -crashes '$(CRASHES)' $(if $(ONLY),-only '$(ONLY)')
 
+# How long the workload checker runs, and the seed of its clients and faults; without one each run has another.
+DURATION ?= 60s
+SEED ?= $(shell date +%s)
+
+.PHONY: checker
+checker: build ## clients write and read while the broker is killed, paused and restarted: 60s, or DURATION=1h; SEED=N again (compat/README.md)
+	$(GO) run ./compat -suite checker -duration '$(DURATION)' -seed '$(SEED)' $(COMPATFLAGS)
+
 .PHONY: bench
 bench: build ## measure the broker side by side with Apache Kafka, kfake and the null broker; report in bench/report (BENCHFLAGS: see go run ./bench -help)
 	$(GO) build -o bin/bench ./bench
@@ -106,8 +114,9 @@ docs: ## write docs/CONFIG.md and docs/APIS.md again from the tables in the code
 	$(GO) test ./config ./broker -run 'MarkdownIsCurrent$$' -golden
 
 .PHONY: check
-check: lint test race ## everything that must hold before a change lands: lint, test (with arch test and docs), race
+check: lint test race ## everything that must hold before a change lands: lint, test (with arch test and docs), race, 60s of checker
 	$(GO) mod verify
+	$(MAKE) checker DURATION=60s
 
 .PHONY: clean
 clean: ## remove what was built (bin); data is kept

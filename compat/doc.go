@@ -19,6 +19,8 @@
 //	dump     kafka-dump-log reads the data directories that the suites before left behind
 //	groups   members of groups by many clients and both protocols, with crashes and restarts, judged by what happens to them; tools for groups
 //	hostile  mutated requests of real clients, and connections that mean no good
+//	checker  a workload under kills, pauses and restarts, whose history must break none of some twenty rules
+//	         (package checker); it runs only when it is named, for as long as -duration says
 //
 // How a client is driven: clients with a library are asked through a small
 // driver in their language (clients/), one JSON request a line (driver.go);

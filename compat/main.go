@@ -28,6 +28,10 @@ type options struct {
 	record string
 	golden bool
 	jars   bool
+
+	duration time.Duration // of the suite checker
+	first    bool          // it ends at the first violation
+	replay   string        // it judges this history instead
 }
 
 // bench is one run: the broker under test, the clients and the results.
@@ -58,12 +62,15 @@ func main() {
 
 func parseFlags() (o options, verbose bool, err error) {
 	only := flag.String("only", "", "run only the checks whose name, `suite/client/check`, matches this regular expression")
-	suites := flag.String("suite", "", "comma-separated suites to run (default all)")
+	suites := flag.String("suite", "", "comma-separated suites to run (default all but checker)")
 	flag.StringVar(&o.target, "target", "rotpeter", "what to test: rotpeter, or kafka (Apache Kafka, the judge of the checks)")
 	flag.StringVar(&o.bin, "bin", "bin/rotpeter", "the built binary")
 	flag.IntVar(&o.lines, "lines", 100_000, "lines of the corpus")
 	flag.BoolVar(&o.full, "full", false, "the whole corpus, about two million lines, whatever -lines says")
-	flag.Uint64Var(&o.seed, "seed", 1, "seed of the mutations of the hostile suite")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of the mutations of the hostile suite, and of the clients and faults of the suite checker")
+	flag.DurationVar(&o.duration, "duration", time.Minute, "how long the suite checker runs")
+	flag.BoolVar(&o.first, "stop-at-first", false, "the suite checker ends at the first violation")
+	flag.StringVar(&o.replay, "replay", "", "the suite checker judges the history in this `file`, which an earlier run kept, and runs nothing")
 	flag.BoolVar(&o.keep, "keep", false, "keep the temporary folder")
 	flag.StringVar(&o.record, "record", "", "keep a request of each kind that the clients send in this `folder`")
 	flag.BoolVar(&o.golden, "golden", false, "write the answers into the scripts of the suite answers: Kafka's with -target kafka, else ours where they are others on purpose")
@@ -157,6 +164,7 @@ func (b *bench) runSuites(ctx context.Context) error {
 		{"check", b.inspectChecks},
 		{"groups", b.groupsChecks},
 		{"hostile", b.hostileChecks},
+		{"checker", b.checkerChecks},
 	} {
 		if len(b.suites) > 0 && !slices.Contains(b.suites, s.name) {
 			continue
