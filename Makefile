@@ -76,8 +76,8 @@ compat: build ## run real clients and tools against the built broker (ONLY=swap 
 	$(GO) run ./compat $(if $(ONLY),-suite '$(ONLY)') $(COMPATFLAGS)
 
 .PHONY: mutants
-mutants: ## show that the tests see each of the seeded bugs, and how fast (ONLY=stable: those whose name matches; internal/mutant has the list)
-	$(GO) run ./internal/mutant/hunt -crashes '$(CRASHES)' $(if $(ONLY),-only '$(ONLY)')
+mutants: ## show that the tests see each of the seeded bugs, and how fast (ONLY=stable: those whose name matches; CHECKER=40s: by the checker, too)
+	$(GO) run ./internal/mutant/hunt -crashes '$(CRASHES)' $(if $(ONLY),-only '$(ONLY)') $(if $(CHECKER),-checker '$(CHECKER)')
 
 # How long the workload checker runs, and the seed of its clients and faults; without one each run has another.
 DURATION ?= 60s

@@ -1,12 +1,13 @@
 // Command hunt shows that the tests see the seeded bugs of package mutant, each of
 // them by itself, and how fast:
 //
-//	go run ./internal/mutant/hunt [-only REGEXP] [-crashes REGEXP] [-list]
+//	go run ./internal/mutant/hunt [-only REGEXP] [-crashes REGEXP] [-checker DURATION] [-list]
 //
 // Run it in the root of the project; `make mutants` does. It builds the tests of the
 // rooms once with the tag "mutants", and then for each bug runs those of its own
 // room, then those of the whole broker, until one fails. That test has to pass without
-// the bug. It exits with 1 if a bug was not caught, or a test fails by itself.
+// the bug. It exits with 1 if a bug was not caught, or a test fails by itself. With -checker
+// the workload checker (compat) looks for those bugs, too, that clients can see.
 package main
 
 import (
@@ -30,6 +31,7 @@ func main() {
 func run() int {
 	only := flag.String("only", "", "hunt only bugs whose name matches the regular expression")
 	crashes := flag.String("crashes", "^$", "tests that take long, by regular expression: they run only for bugs that the others let pass")
+	checker := flag.Duration("checker", 0, "also let the workload checker look, at most for so long, for bugs that clients can see")
 	list := flag.Bool("list", false, "list the bugs")
 	flag.Parse()
 	names, err := regexp.Compile(*only)
@@ -66,6 +68,14 @@ func run() int {
 			continue
 		}
 		fmt.Printf("caught     %-24s %7.1f s  %s %s: %s\n", b.Name, c.took.Seconds(), c.room, c.test, b.Wrong)
+	}
+	if *checker > 0 {
+		n, err := s.check(ctx, bugs, *checker)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		missed += n
 	}
 	fmt.Printf("%d of %d seeded bugs were caught in %.0f s\n", len(bugs)-missed, len(bugs), time.Since(began).Seconds())
 	if missed > 0 || len(bugs) == 0 {
