@@ -11,6 +11,7 @@ const (
 	smallestBuffer = 4 << 10
 	largestChunk   = 64 << 10 // of a read buffer for several requests
 	largestFirst   = 1 << 20  // of what is taken before as much has arrived
+	largestProven  = 4 << 20  // the same for a connection that has sent such frames before
 	largestPooled  = 16 << 20
 	bufferClasses  = 9
 )

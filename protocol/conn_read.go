@@ -15,14 +15,19 @@ import (
 // smallestFrame is a header version 1 with a null client id.
 const smallestFrame = 2 + 2 + 4 + 2
 
-// input is the reading side of a connection. While it waits for a request it holds
-// no buffer: the length is read by itself. Then chunk takes what has arrived, and
-// its requests are served in it, without copying.
+// warmTime is how long a connection that was just served waits for its next request with
+// a buffer, so that a busy one reads length and request at once. An idle one gives it back.
+const warmTime = 10 * time.Millisecond
+
+// input is the reading side of a connection. While it waits for a request for longer than
+// warmTime it holds no buffer: the length is read by itself. Then chunk takes what has
+// arrived, and its requests are served in it, without copying.
 type input struct {
 	chunk      *buffer // nil if nothing is buffered
 	r, w       int     // chunk.b[r:w] is read from the network and not served
 	chunkBytes int     // how large the next chunk should be
 	proven     int     // largest frame that came in full
+	warm       bool    // the last frame was a small one that has just come
 	arrived    time.Time
 	length     [4]byte
 }
@@ -56,7 +61,7 @@ func (c *conn) readFrame() (frame, *closing) {
 		return frame{}, end
 	}
 	in := &c.in
-	if n > largestChunk {
+	if in.warm = n <= largestChunk; !in.warm {
 		return c.readLarge(n)
 	}
 	if in.buffered() < n {
@@ -81,13 +86,18 @@ func (c *conn) readLength() (int, *closing) {
 		in.r += 4
 		return int(int32(binary.BigEndian.Uint32(in.length[:]))), nil
 	}
+	if end := c.flushIdle(); end != nil {
+		return 0, end
+	}
+	if in.warm && c.pending.Load() == 0 {
+		if in.warm = false; c.readWarm() {
+			return c.readLength()
+		}
+	}
 	have := 0
 	if in.chunk != nil {
 		have = copy(in.length[:], in.chunk.b[in.r:in.w])
 		in.dropChunk()
-	}
-	if end := c.flushIdle(); end != nil {
-		return 0, end
 	}
 	timedOut, deadline := ReasonIdle, time.Now().Add(c.s.limits.IdleTime)
 	if have > 0 {
@@ -108,6 +118,35 @@ func (c *conn) readLength() (int, *closing) {
 			timedOut, deadline = ReasonSlowRequest, time.Now().Add(c.s.limits.TransferTime)
 		}
 	}
+}
+
+// readWarm waits a moment with a buffer for the next length. Whatever stops it comes again in the read without.
+func (c *conn) readWarm() bool {
+	in := &c.in
+	if in.chunk == nil || len(in.chunk.b)-in.r < 4 {
+		_, size := bufferClass(in.chunkBytes)
+		if !c.s.credit.tryFirst(int64(size)) {
+			return false
+		}
+		chunk := c.s.buffers.get(in.chunkBytes, int64(size))
+		have := 0
+		if in.chunk != nil {
+			have = copy(chunk.b, in.chunk.b[in.r:in.w])
+			in.chunk.release()
+		}
+		in.chunk, in.r, in.w = chunk, 0, have
+	}
+	deadline := time.Now().Add(warmTime)
+	for in.buffered() < 4 {
+		m, end := c.read(in.chunk.b[in.w:], deadline, ReasonIdle)
+		if end != nil {
+			return false
+		}
+		in.w += m
+	}
+	in.arrived = time.Now()
+	in.adapt()
+	return true
 }
 
 // read reads once, until deadline, which timedOut names.
@@ -230,7 +269,7 @@ func (c *conn) readLarge(n int) (frame, *closing) {
 	if _, whole := bufferClass(n); n > largestFirst && int64(whole) > c.s.credit.largest() {
 		return frame{}, &closing{ReasonMemory, fmt.Errorf("a frame of %d bytes: %w", n, errNoCredit)}
 	}
-	b, end := c.take(min(n, max(largestChunk, min(in.proven, largestFirst))))
+	b, end := c.take(min(n, max(largestChunk, min(in.proven, largestProven))))
 	if end != nil {
 		return frame{}, end
 	}

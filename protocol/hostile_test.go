@@ -137,6 +137,7 @@ func TestSlowPeersAreClosedInTime(t *testing.T) {
 				start := time.Now()
 				closed := make(chan time.Duration, 1)
 				go func() {
+					time.Sleep(2 * warmTime) // a connection that was just served has a buffer
 					for {
 						synctest.Wait()
 						if st := r.s.Stats(); st.CreditUsed > c.credit {
@@ -345,6 +346,7 @@ func TestMemoryCreditRunsOut(t *testing.T) {
 			p.expect(1)
 		}
 
+		time.Sleep(2 * warmTime) // nobody has a buffer any more
 		hold = make(chan struct{})
 		for _, p := range holders {
 			p.send(produceRequest(2, -1, 60_000))

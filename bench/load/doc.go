@@ -75,8 +75,17 @@ func (l Load) span() span {
 
 func (s span) holds(t time.Time) bool { return !t.Before(s.begin) && t.Before(s.end) }
 
-// watch tells when the measured time begins and ends.
-func (l Load) watch(ctx context.Context, s span) {
+// watch tells when the measured time begins and ends. What it answers waits until it has.
+func (l Load) watch(ctx context.Context, s span) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.tell(ctx, s)
+	}()
+	return func() { <-done }
+}
+
+func (l Load) tell(ctx context.Context, s span) {
 	for _, at := range []time.Time{s.begin, s.end} {
 		select {
 		case <-time.After(time.Until(at)):
@@ -115,7 +124,7 @@ func (l Load) Produce(ctx context.Context) (*Result, error) {
 	all := values(distinct, l.Record)
 	var records atomic.Int64
 	s := l.span()
-	go l.watch(ctx, s)
+	told := l.watch(ctx, s)
 	done := func(_ *kgo.Record, err error) {
 		if failed.set(err); err == nil && s.holds(time.Now()) {
 			records.Add(1)
@@ -130,6 +139,7 @@ func (l Load) Produce(ctx context.Context) (*Result, error) {
 	if failed.err != nil {
 		return nil, fmt.Errorf("produce: %w", failed.err)
 	}
+	told()
 	return &Result{Records: records.Load(), Bytes: records.Load() * int64(l.Record), Took: l.Measure}, nil
 }
 
@@ -166,7 +176,7 @@ func (l Load) Rate(ctx context.Context, perSecond float64) (*Result, error) {
 	r := &Result{Took: l.Measure}
 	var mu sync.Mutex
 	s := l.span()
-	go l.watch(ctx, s)
+	told := l.watch(ctx, s)
 	pace(ctx, s.begin.Add(-l.Warm), s.end, perSecond, func(i int, due time.Time) {
 		cl.Produce(ctx, &kgo.Record{Value: all[i%distinct]}, func(_ *kgo.Record, err error) {
 			failed.set(err)
@@ -181,6 +191,7 @@ func (l Load) Rate(ctx context.Context, perSecond float64) (*Result, error) {
 	if err := cl.Flush(ctx); err != nil && failed.err == nil {
 		return nil, err
 	}
+	told()
 	r.Bytes = r.Records * int64(l.Record)
 	return r, failed.err
 }
@@ -229,7 +240,7 @@ func (l Load) Delivered(ctx context.Context, perSecond float64, consumers int) (
 	}
 	s = l.span()
 	close(start)
-	go l.watch(ctx, s)
+	told := l.watch(ctx, s)
 	all := values(distinct, l.Record)
 	pace(ctx, s.begin.Add(-l.Warm), s.end.Add(200*time.Millisecond), perSecond, func(i int, due time.Time) {
 		v := make([]byte, l.Record)
@@ -242,6 +253,7 @@ func (l Load) Delivered(ctx context.Context, perSecond float64, consumers int) (
 	}
 	time.AfterFunc(5*time.Second, cancel) // for consumers that miss the record that ends them
 	wg.Wait()
+	told()
 	r := &Result{Took: l.Measure}
 	for i := range results {
 		r.Records += results[i].Records
@@ -284,13 +296,14 @@ func (l Load) Consume(ctx context.Context) (*Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := l.span()
-	go l.watch(ctx, s)
+	told := l.watch(ctx, s)
 	r := &Result{Took: l.Measure}
 	for time.Now().Before(s.end) && ctx.Err() == nil {
 		if err := l.round(ctx, s, r); err != nil {
 			return nil, err
 		}
 	}
+	told()
 	return r, ctx.Err()
 }
 

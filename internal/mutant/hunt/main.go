@@ -69,6 +69,7 @@ func run() int {
 		}
 		fmt.Printf("caught     %-24s %7.1f s  %s %s: %s\n", b.Name, c.took.Seconds(), c.room, c.test, b.Wrong)
 	}
+	fmt.Printf("%d of %d seeded bugs were caught in %.0f s\n", len(bugs)-missed, len(bugs), time.Since(began).Seconds())
 	if *checker > 0 {
 		n, err := s.check(ctx, bugs, *checker)
 		if err != nil {
@@ -77,7 +78,6 @@ func run() int {
 		}
 		missed += n
 	}
-	fmt.Printf("%d of %d seeded bugs were caught in %.0f s\n", len(bugs)-missed, len(bugs), time.Since(began).Seconds())
 	if missed > 0 || len(bugs) == 0 {
 		return 1
 	}
