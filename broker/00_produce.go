@@ -63,6 +63,7 @@ type produceState struct {
 	parts  []protocol.ProduceResponsePartition
 	waits  []produceWait
 	failed error // the first refusal, for acks=0
+	moved  moved // of the topic at hand
 
 	transactional map[batchAt]transactional // the batches that belong to transactions; nil: none
 }
@@ -113,6 +114,7 @@ func (p *produceState) run(ctx context.Context) {
 		}
 		start := len(p.parts)
 		topic, refusal := p.topic(im, rt)
+		p.moved = moved{}
 		for pi := range rt.Partitions {
 			p.parts = append(p.parts, refusedPartition(rt.Partitions[pi].Index, 0))
 			out := &p.parts[len(p.parts)-1]
@@ -125,6 +127,9 @@ func (p *produceState) run(ctx context.Context) {
 			default:
 				p.append(topic, &rt.Partitions[pi], out, batchAt{ti, pi}, len(p.resp.Topics))
 			}
+		}
+		if topic != nil {
+			p.b.metrics.produced(topic.Name, p.moved)
 		}
 		p.resp.Topics = append(p.resp.Topics, protocol.ProduceResponseTopic{Name: rt.Name, ID: rt.ID, Partitions: p.parts[start:len(p.parts):len(p.parts)]})
 	}
@@ -230,7 +235,9 @@ func (p *produceState) append(t *metadata.Topic, in *protocol.ProducePartition, 
 	}
 	out.BaseOffset, out.LogAppendTimeMillis, out.LogStartOffset = done.First, done.LogAppendTime, done.LogStart
 	if !done.Duplicate {
-		p.b.metrics.produced(t.Name, int(done.Last-done.First+1), size)
+		p.moved.partitions++
+		p.moved.records += int(done.Last - done.First + 1)
+		p.moved.bytes += size
 	}
 	if done.Commit != nil {
 		p.waits = append(p.waits, produceWait{answered, at.partition, done.Commit})

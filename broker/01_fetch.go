@@ -67,7 +67,7 @@ type fetchState struct {
 	asked   int                 // partitions that are not refused, of a session the cold ones too
 	parts   []protocol.FetchResponsePartition
 	runs    []protocol.Run
-	sent    []topicBytes
+	sent    []topicMoved
 }
 
 // fetchPlan is one partition to serve, and what came of it.
@@ -96,9 +96,9 @@ const (
 // (KIP-951), though the field is older.
 const currentLeaderFrom = 16
 
-type topicBytes struct {
+type topicMoved struct {
 	topic string
-	bytes int
+	moved
 }
 
 // answer is the response with its end: whoever sends or drops it calls Release once.
@@ -112,7 +112,7 @@ func (f *fetchState) release() {
 	f.giveBack(nil)
 	b := f.b
 	for _, s := range f.sent {
-		b.metrics.fetched(s.topic, s.bytes)
+		b.metrics.fetched(s.topic, s.moved)
 	}
 	clear(f.plan)
 	clear(f.parts)
@@ -517,7 +517,7 @@ func (f *fetchState) add(p *fetchPlan) {
 		}
 		out.Records = protocol.Records{Runs: f.runs[start:len(f.runs):len(f.runs)], Bytes: p.chunk.Bytes}
 		if p.chunk.Bytes > 0 {
-			f.sent = append(f.sent, topicBytes{p.topic.Name, p.chunk.Bytes})
+			f.count(p.topic.Name, p.chunk.Bytes)
 		}
 	}
 	f.parts = append(f.parts, out)
@@ -528,6 +528,16 @@ func (f *fetchState) add(p *fetchPlan) {
 		return
 	}
 	f.resp.Topics = append(f.resp.Topics, protocol.FetchResponseTopic{Name: p.key.name, ID: p.key.id, Partitions: f.parts[n-1 : n : n]})
+}
+
+// count notes what is sent of a topic, for the metrics.
+func (f *fetchState) count(topic string, bytes int) {
+	if last := len(f.sent) - 1; last < 0 || f.sent[last].topic != topic {
+		f.sent = append(f.sent, topicMoved{topic: topic})
+	}
+	n := &f.sent[len(f.sent)-1]
+	n.partitions++
+	n.bytes += bytes
 }
 
 // addEndpoint names this broker as the leader to turn to (KIP-951).

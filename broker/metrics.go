@@ -134,14 +134,20 @@ func (m *metrics) errorCode(key, code int16) {
 // wait counts a request that begins (+1) or ends (-1) to wait.
 func (m *metrics) wait(d delayed, change int64) { m.waiting[d].Add(change) }
 
-// produced counts a batch that was appended to a partition of the topic:
+// moved is what a request has written to or read from some partitions of a topic.
+type moved struct{ partitions, records, bytes int }
+
+// produced counts batches that were appended to partitions of the topic:
 // records and their bytes as they arrived. A repeated
 // batch that was recognised as such is not counted.
-func (m *metrics) produced(topic string, records, bytes int) {
+func (m *metrics) produced(topic string, n moved) {
+	if n.partitions == 0 {
+		return
+	}
 	for _, c := range m.both(topic) {
-		c.messagesIn.Add(uint64(records))
-		c.bytesIn.Add(uint64(bytes))
-		c.produceRequests.Add(1)
+		c.messagesIn.Add(uint64(n.records))
+		c.bytesIn.Add(uint64(n.bytes))
+		c.produceRequests.Add(uint64(n.partitions))
 	}
 }
 
@@ -156,11 +162,11 @@ func (m *metrics) rejected(topic string, bytes int) {
 	}
 }
 
-// fetched counts a partition of a Fetch that was answered with so many bytes.
-func (m *metrics) fetched(topic string, bytes int) {
+// fetched counts partitions of a Fetch that were answered with so many bytes.
+func (m *metrics) fetched(topic string, n moved) {
 	for _, c := range m.both(topic) {
-		c.fetchRequests.Add(1)
-		c.bytesOut.Add(uint64(bytes))
+		c.fetchRequests.Add(uint64(n.partitions))
+		c.bytesOut.Add(uint64(n.bytes))
 	}
 }
 

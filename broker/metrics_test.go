@@ -193,11 +193,11 @@ func near(t *testing.T, got, want float64) {
 func TestMetricsOfTopics(t *testing.T) {
 	facts := &brokerFacts{Topics: []string{"orders", "clicks", "quiet"}, Partitions: 7}
 	m := testMetrics(facts)
-	m.produced("orders", 10, 1000)
-	m.produced("clicks", 5, 50)
+	m.produced("orders", moved{1, 10, 1000})
+	m.produced("clicks", moved{1, 5, 50})
 	m.rejected("orders", 300)
-	m.fetched("orders", 1000)
-	m.fetched("orders", 1000)
+	m.fetched("orders", moved{partitions: 1, bytes: 1000})
+	m.fetched("orders", moved{partitions: 1, bytes: 1000})
 	m.fetchFailed("clicks")
 	const metric = "kafka_server_brokertopicmetrics_"
 	scrape(t, m).want(t, map[string]float64{
@@ -228,7 +228,7 @@ func TestMetricsOfTopics(t *testing.T) {
 		metric + "messagesin_total{topic=clicks}": 5,
 	})
 	facts.Topics = []string{"clicks", "orders"}
-	m.produced("orders", 1, 10)
+	m.produced("orders", moved{1, 1, 10})
 	scrape(t, m).want(t, map[string]float64{
 		metric + "messagesin_total":               16,
 		metric + "messagesin_total{topic=orders}": 1,
@@ -242,7 +242,7 @@ func TestMetricsOfNewTopicDuringScrape(t *testing.T) {
 	m := testMetrics(facts)
 	m.facts = func() brokerFacts {
 		old := *facts
-		m.produced("new", 3, 30) // after the scrape looked at what exists
+		m.produced("new", moved{1, 3, 30}) // after the scrape looked at what exists
 		return old
 	}
 	scrape(t, m)
@@ -383,11 +383,11 @@ func TestQuantilesForgetWhatIsOld(t *testing.T) {
 func TestMetricsCostNothingOnTheWay(t *testing.T) {
 	m := testMetrics(&brokerFacts{})
 	o := protocol.Observation{Key: 0, Version: 9, Took: time.Millisecond, RequestBytes: 10, ResponseBytes: 10}
-	m.produced("orders", 1, 10)
+	m.produced("orders", moved{1, 1, 10})
 	if n := testing.AllocsPerRun(100, func() {
 		m.observe(o)
-		m.produced("orders", 1, 10)
-		m.fetched("orders", 10)
+		m.produced("orders", moved{1, 1, 10})
+		m.fetched("orders", moved{partitions: 1, bytes: 10})
 		m.errorCode(0, 3)
 		m.wait(delayedProduce, 1)
 	}); n != 0 {
@@ -401,8 +401,8 @@ func TestMetricsFromManyGoroutines(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 500 {
-				m.produced("a", 1, 2)
-				m.fetched("b", 3)
+				m.produced("a", moved{1, 1, 2})
+				m.fetched("b", moved{partitions: 1, bytes: 3})
 				m.observe(protocol.Observation{Key: 1, Version: 12, Took: time.Microsecond})
 			}
 		})
@@ -423,6 +423,6 @@ func BenchmarkMetricsOfOneProduce(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m.observe(o)
-		m.produced("orders", 1, 10)
+		m.produced("orders", moved{1, 1, 10})
 	}
 }
