@@ -75,6 +75,12 @@ golden: ## rewrite the expected results of the scripts in testdata from what the
 compat: build ## run real clients and tools against the built broker (ONLY=swap or ONLY=clients,dump: these suites; COMPATFLAGS: see go run ./compat -help)
 	$(GO) run ./compat $(if $(ONLY),-suite '$(ONLY)') $(COMPATFLAGS)
 
+.PHONY: poison
+poison: ## run the tests and the real clients against a build that overwrites what goes back to its pools (internal/poison)
+	$(GO) test -tags poison -short -skip '$(CRASHES)' $(TESTFLAGS) ./internal/poison ./log ./protocol ./broker
+	CGO_ENABLED=0 $(GO) build -tags poison -o bin/rotpeter-poison ./cmd/rotpeter
+	$(GO) run ./compat -bin bin/rotpeter-poison -suite '$(or $(ONLY),clients,corpus,transactions)' $(COMPATFLAGS)
+
 .PHONY: mutants
 mutants: ## show that the tests see each of the seeded bugs, and how fast (ONLY=stable: those whose name matches; internal/mutant has the list)
 	$(GO) run ./internal/mutant/hunt -crashes '$(CRASHES)' $(if $(ONLY),-only '$(ONLY)')
@@ -99,6 +105,7 @@ lint: ## check the formatting (gofmt), go vet, staticcheck
 	  if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) vet -tags mutants ./internal/mutant
+	$(GO) vet -tags poison ./internal/poison ./log ./protocol ./broker
 	$(GO) tool staticcheck ./...
 
 .PHONY: docs

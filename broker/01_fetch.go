@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,7 +29,7 @@ import (
 // last one off at the limit. ACL: READ on each topic (29). A follower's replica id
 // is refused as not authorized: nobody replicates from this broker.
 func (b *Broker) fetch(_ context.Context, c *protocol.Call) protocol.Answer {
-	f := b.fetchPool.Get().(*fetchState)
+	f := b.fetchPool.Get()
 	if err := f.req.Decode(c.Version, c.Body); err != nil {
 		b.fetchPool.Put(f)
 		return protocol.Hangup(err)
@@ -474,8 +473,4 @@ func (f *fetchState) addEndpoint() {
 		ep := f.b.endpoint(f.call.Listener)
 		f.resp.NodeEndpoints = []protocol.NodeEndpoint{{NodeID: f.b.nodeID, Host: ep.Host, Port: ep.Port, Rack: f.b.rack}}
 	}
-}
-
-func newFetchPool() *sync.Pool {
-	return &sync.Pool{New: func() any { return new(fetchState) }}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rotpeter/rotpeter/config"
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/poison"
 	"github.com/rotpeter/rotpeter/internal/vfs"
 	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/metadata"
@@ -91,7 +92,8 @@ type Broker struct {
 	credit      *protocol.Credit
 	connIDs     atomic.Uint64 // the newest connection of all listeners
 
-	producePool, fetchPool *sync.Pool
+	producePool poison.Pool[produceState]
+	fetchPool   poison.Pool[fetchState]
 
 	state   atomic.Int64
 	changes chan change // what the metadata shard decided, for the reaper
@@ -141,10 +143,9 @@ func newBroker(o Options) (*Broker, error) {
 		partitionLimit: int(o.Config.Int("max.request.partition.size.limit")),
 		endpoints:      map[string]endpoint{},
 		sessions:       newSessionCache(int(o.Config.Int("max.incremental.fetch.session.cache.slots")), o.Random),
-		producePool:    newProducePool(), fetchPool: newFetchPool(),
-		changes: make(chan change, 64),
-		orphans: orphans{wake: make(chan struct{}, 1)},
-		failed:  make(chan struct{}),
+		changes:        make(chan change, 64),
+		orphans:        orphans{wake: make(chan struct{}, 1)},
+		failed:         make(chan struct{}),
 	}
 	if len(b.logDirs) == 0 {
 		b.logDirs = []string{o.Dir}

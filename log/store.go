@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rotpeter/rotpeter/internal/poison"
 	"github.com/rotpeter/rotpeter/internal/vfs"
 )
 
@@ -57,9 +58,9 @@ type Store struct {
 	lock io.Closer
 
 	files   fileCache
-	tools   sync.Pool // *tools
-	windows sync.Pool // *window
-	wide    sync.Pool // *[wideBytes]byte
+	tools   poison.Pool[tools]
+	windows poison.Pool[window]
+	wide    poison.Pool[[wideBytes]byte]
 
 	flusher flusher
 	janitor janitor
@@ -120,9 +121,6 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if s.files.limit == 0 {
 		s.files.limit = defaultOpenFiles
 	}
-	s.tools.New = func() any { return new(tools) }
-	s.windows.New = func() any { return new(window) }
-	s.wide.New = func() any { return new([wideBytes]byte) }
 	s.flusher.init(s)
 	s.janitor.init(s)
 	s.cleaner.init(s)

@@ -11,7 +11,7 @@ import (
 type tools struct {
 	decoder batch.Decoder
 	encoder batch.Encoder
-	recoded []byte
+	recoded []byte `poison:"own"`
 	in      [1]incoming
 	check   recordCheck
 }

@@ -168,7 +168,7 @@ func (c *conn) encode(r *request) *closing {
 		return &closing{ReasonHangup, errNoResponse}
 	}
 	if c.out == nil {
-		c.out = c.s.outputs.Get().(*output)
+		c.out = c.s.outputs.Get()
 	}
 	n := c.out.answer(&r.call, r.row, r.answer.response)
 	c.out.takeCredit(c.s.credit)

@@ -322,7 +322,7 @@ func (c *conn) decode(f frame) (*request, *closing) {
 	if string(h.clientID) != c.clientID {
 		c.clientID = string(h.clientID)
 	}
-	r := c.s.requests.Get().(*request)
+	r := c.s.requests.Get()
 	r.row, r.frame, r.body = row, len(f.b)+4, f.body
 	r.call = Call{
 		Key: h.key, Version: h.version, CorrelationID: h.correlationID,

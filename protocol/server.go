@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/rotpeter/rotpeter/internal/poison"
 )
 
 // Options says what a Server serves.
@@ -52,8 +54,8 @@ type Server struct {
 	rows         []*Row // by key
 	credit       *Credit
 	buffers      buffers
-	requests     sync.Pool // of *request
-	outputs      sync.Pool // of *output
+	requests     poison.Pool[request]
+	outputs      poison.Pool[output]
 
 	waits  context.Context // ends when a shutdown begins
 	endAll context.CancelFunc
@@ -92,8 +94,6 @@ func NewServer(o Options) (*Server, error) {
 		s.credit = NewCredit(s.limits.RequestMemoryBytes)
 	}
 	s.buffers.credit = s.credit
-	s.requests.New = func() any { return new(request) }
-	s.outputs.New = func() any { return new(output) }
 	for i := range o.Rows {
 		if err := s.addRow(&o.Rows[i]); err != nil {
 			return nil, err
