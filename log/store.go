@@ -43,6 +43,9 @@ type Options struct {
 	ProducerExpirationCheck time.Duration // producer.id.expiration.check.interval.ms
 
 	Cleaner CleanerConfig // the zero value: nothing is compacted
+
+	RecordsBytes int64       // what a client's batch may be decompressed; 0 means batch.MaxRecordsBytes
+	Short        func() bool // memory is short: logs remember fewer producers; nil: it never is
 }
 
 // defaultOpenFiles is what the usual limit of 1024 descriptors allows beside connections

@@ -341,11 +341,36 @@ func (c *conn) decode(f frame) (*request, *closing) {
 		r.call.Body = nil // of an ApiVersions request that nobody here can read (KIP-511)
 		return r, nil
 	}
-	if err := c.decodeBody(r, own); err != nil {
+	if end := c.decodeCharged(r, own); end != nil {
 		c.recycle(r)
-		return nil, &closing{ReasonMalformedRequest, err}
+		return nil, end
 	}
 	return r, nil
+}
+
+// decodeCharged decodes a request within the memory credit: first there must be enough for the most that its bytes can
+// become, since only then it shows what they do become. It waits while it holds none.
+func (c *conn) decodeCharged(r *request, body []byte) *closing {
+	if len(body) > cheapBody {
+		most := min(decodedTimes*int64(len(body)), c.s.credit.first)
+		if end := c.waitCredit(most, c.s.credit.waitFirst); end != nil {
+			return end
+		}
+		r.charge = most
+	}
+	if err := c.decodeBody(r, body); err != nil {
+		return &closing{ReasonMalformedRequest, err}
+	}
+	if r.charge == 0 {
+		return nil
+	}
+	n := decodedBytes(r.call.Req) + int64(len(body))
+	if n > int64(c.s.limits.DecodedBytes) {
+		return &closing{ReasonMemory, fmt.Errorf("a request of %d bytes takes %d decoded, at most %d are allowed", len(body), n, c.s.limits.DecodedBytes)}
+	}
+	c.s.credit.give(r.charge - n)
+	r.charge = n
+	return nil
 }
 
 // checkHeader refuses what Kafka closes the connection for.
