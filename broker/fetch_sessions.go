@@ -91,9 +91,11 @@ func (s *fetchSession) updateLocked(req *protocol.FetchRequest) {
 	}
 }
 
-// sessionCache holds at most slots sessions (max.incremental.fetch.session.cache.slots).
+// sessionCache holds at most slots sessions (max.incremental.fetch.session.cache.slots),
+// and at most room partitions in all of them.
 type sessionCache struct {
 	slots int
+	room  int
 	newID func() int32
 
 	mu        sync.Mutex
@@ -103,8 +105,8 @@ type sessionCache struct {
 	parts     int
 }
 
-func newSessionCache(slots int, newID func() int32) *sessionCache {
-	return &sessionCache{slots: slots, newID: newID, byID: map[int32]*fetchSession{}, recent: list.New()}
+func newSessionCache(slots, room int, newID func() int32) *sessionCache {
+	return &sessionCache{slots: slots, room: room, newID: newID, byID: map[int32]*fetchSession{}, recent: list.New()}
 }
 
 // add makes a session if there is a free slot or one that was not used for two
@@ -122,6 +124,9 @@ func (c *sessionCache) add(req *protocol.FetchRequest, usesIDs bool, now time.Ti
 		}
 		c.removeLocked(oldest)
 		c.evictions++
+	}
+	if c.parts+req.Named() > c.room {
+		return nil
 	}
 	id := c.newID()
 	for id <= 0 || c.byID[id] != nil {
@@ -171,7 +176,7 @@ func (c *sessionCache) stats() (sessions, partitions int, evictions int64) {
 
 // begin finds or makes the session of a request. A nil session and a nil error
 // mean a full request that is answered without one.
-// Errors: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH,
+// Errors: FETCH_SESSION_ID_NOT_FOUND (also where the session has grown too large), INVALID_FETCH_SESSION_EPOCH,
 // FETCH_SESSION_TOPIC_ID_ERROR, all top-level.
 func (c *sessionCache) begin(req *protocol.FetchRequest, version int16, now time.Time) (*fetchSession, *kerr.Error) {
 	usesIDs := version >= 13
@@ -200,6 +205,10 @@ func (c *sessionCache) begin(req *protocol.FetchRequest, version int16, now time
 		return nil, kerr.FetchSessionTopicIDError
 	}
 	before := len(s.parts)
+	if c.full(req.Named()) {
+		c.remove(s.id)
+		return nil, kerr.FetchSessionIDNotFound
+	}
 	s.updateLocked(req)
 	c.resize(s, len(s.parts)-before)
 	if len(s.parts) == 0 {
@@ -209,6 +218,13 @@ func (c *sessionCache) begin(req *protocol.FetchRequest, version int16, now time
 	}
 	s.epoch = nextSessionEpoch(s.epoch)
 	return s, nil
+}
+
+// full tells whether there is no room for more partitions.
+func (c *sessionCache) full(more int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return more > 0 && c.parts+more > c.room
 }
 
 func (c *sessionCache) resize(s *fetchSession, by int) {

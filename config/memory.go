@@ -63,14 +63,7 @@ func (c *Config) Memory(max int64) (Memory, error) {
 	if m.sum() <= max-max/stateParts {
 		return m, nil
 	}
-	least := int64(mebibyte)
-	for ; c.divideNeeds(least) > 0; least *= 2 {
-	}
-	for step := least / 4; step >= mebibyte; step /= 2 {
-		if c.divideNeeds(least-step) <= 0 {
-			least -= step
-		}
-	}
+	least := c.LeastMemory()
 	m = c.divide(least)
 	var parts []string
 	for _, s := range m.shares {
@@ -83,6 +76,19 @@ func (c *Config) Memory(max int64) (Memory, error) {
 	return Memory{}, c.at("rotpeter.memory.max", &ValueError{"rotpeter.memory.max", fmt.Sprintf(
 		"%d bytes are too few: the smallest limit with these settings is %d (%d MiB), of which half is for connections and what clients make, and the other half for %s",
 		max, least, least/mebibyte, strings.Join(parts, ", "))})
+}
+
+// LeastMemory is the smallest limit that Memory does not refuse, in whole MiB.
+func (c *Config) LeastMemory() int64 {
+	least := int64(mebibyte)
+	for ; c.divideNeeds(least) > 0; least *= 2 {
+	}
+	for step := least / 4; step >= mebibyte; step /= 2 {
+		if c.divideNeeds(least-step) <= 0 {
+			least -= step
+		}
+	}
+	return least
 }
 
 func (c *Config) divideNeeds(max int64) int64 {

@@ -41,6 +41,9 @@ type ForgottenTopic struct {
 	Partitions []int32
 }
 
+// Named is how many partitions the request names to be read.
+func (r *FetchRequest) Named() int { return len(r.partitions) }
+
 const (
 	fetchMin, fetchMax = 4, 18
 	fetchFlexible      = 12
