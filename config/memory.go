@@ -129,7 +129,7 @@ func (c *Config) divide(max int64) Memory {
 		m.RequestBytes = bounded(rest/4, 4*bufferFor(c.Int("message.max.bytes")+mebibyte/16), m.RequestBytes)
 	}
 	requests.bytes = 2 * m.RequestBytes // buffers wait in pools, too, until they are collected
-	m.FrameBytes = min(m.FrameBytes, m.RequestBytes/4)
+	m.FrameBytes = min(m.FrameBytes, frameIn(m.RequestBytes/4))
 	m.OtherFrameBytes = min(m.OtherFrameBytes, m.FrameBytes, bounded(m.RequestBytes/decodedTimes*3/4, 256<<10, m.RequestBytes))
 
 	threads := c.Int("log.cleaner.threads")
@@ -165,6 +165,18 @@ func bufferFor(n int64) int64 {
 	size := int64(mebibyte)
 	for size < n {
 		size *= 2
+	}
+	return size
+}
+
+// frameIn is the largest frame whose read buffer takes no more than n bytes: buffers up to 16 MiB are pooled, in powers of two.
+func frameIn(n int64) int64 {
+	size := int64(mebibyte)
+	for 2*size <= n {
+		size *= 2
+	}
+	if size >= 16*mebibyte {
+		return n
 	}
 	return size
 }

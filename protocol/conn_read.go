@@ -352,7 +352,7 @@ func (c *conn) decode(f frame) (*request, *closing) {
 // become, since only then it shows what they do become. It waits while it holds none.
 func (c *conn) decodeCharged(r *request, body []byte) *closing {
 	if len(body) > cheapBody {
-		most := min(decodedTimes*int64(len(body)), c.s.credit.first)
+		most := min(decodedTimes*int64(len(body)), c.s.credit.large)
 		if end := c.waitCredit(most, c.s.credit.waitFirst); end != nil {
 			return end
 		}

@@ -13,15 +13,20 @@ import (
 // A request larger than a read buffer takes its first piece before it knows
 // whether it will get the rest. So that requests can never wait for each other's
 // pieces, a quarter of the budget is kept for rests: whoever has got the credit
-// for its rest needs no more, finishes and gives it back.
+// for its rest needs no more, finishes and gives it back. An eighth is kept for
+// first pieces of up to largestChunk, which come before larger ones: what is small
+// and honest must not wait for a few that are large and slow.
 type Credit struct {
 	total   int64
 	first   int64 // how far first pieces may fill the budget
+	large   int64 // how far those of more than largestChunk may
 	used    atomic.Int64
-	waiting atomic.Int32 // length of both queues, so that give need not lock
+	waiting atomic.Int32 // length of all queues, so that give need not lock
+	smaller atomic.Int32 // length of smalls
 
 	mu     sync.Mutex
-	rests  []*creditWaiter // served before firsts
+	rests  []*creditWaiter // served before smalls
+	smalls []*creditWaiter // served before firsts
 	firsts []*creditWaiter
 }
 
@@ -34,7 +39,7 @@ var errNoCredit = errors.New("the request memory budget can never hold the reque
 
 // NewCredit returns a budget of total bytes.
 func NewCredit(total int64) *Credit {
-	return &Credit{total: total, first: total - total/4}
+	return &Credit{total: total, first: total - total/4, large: total - total/4 - total/8}
 }
 
 // Used returns how many bytes are taken. It can exceed the budget for a moment by
@@ -49,12 +54,20 @@ func (c *Credit) largest() int64 { return c.total / 4 }
 
 // tryFirst takes n bytes for a first piece if they are there and nobody waits.
 func (c *Credit) tryFirst(n int64) bool {
-	return c.waiting.Load() == 0 && c.take(n, c.first)
+	if n <= largestChunk {
+		return c.smaller.Load() == 0 && c.take(n, c.first)
+	}
+	return c.waiting.Load() == 0 && c.take(n, c.large)
 }
 
 // waitFirst is tryFirst that waits until ctx ends.
 func (c *Credit) waitFirst(ctx context.Context, n int64) error {
-	if n > c.first {
+	if n <= largestChunk && n <= c.first {
+		c.smaller.Add(1)
+		defer c.smaller.Add(-1)
+		return c.wait(ctx, n, &c.smalls)
+	}
+	if n > c.large {
 		return errNoCredit
 	}
 	return c.wait(ctx, n, &c.firsts)
@@ -127,7 +140,7 @@ func (c *Credit) wait(ctx context.Context, n int64, queue *[]*creditWaiter) erro
 	return context.Cause(ctx)
 }
 
-// grantLocked gives what is there to those that wait, in their order, rests first.
+// grantLocked gives what is there to those that wait, in their order: rests, small ones, large ones.
 func (c *Credit) grantLocked() {
 	grant := func(queue *[]*creditWaiter, limit int64) {
 		for len(*queue) > 0 && c.take((*queue)[0].n, limit) {
@@ -138,7 +151,8 @@ func (c *Credit) grantLocked() {
 		}
 	}
 	grant(&c.rests, c.total)
-	if len(c.rests) == 0 {
-		grant(&c.firsts, c.first)
+	grant(&c.smalls, c.first)
+	if len(c.rests) == 0 && len(c.smalls) == 0 {
+		grant(&c.firsts, c.large)
 	}
 }
