@@ -105,7 +105,8 @@ type memoryMixture struct {
 	addr  string
 	idle  []net.Conn
 	done  [mixKinds]atomic.Int64 // what was taken
-	wrong [mixKinds]atomic.Int64 // what was refused
+	wrong [mixKinds]atomic.Int64 // what was cut off
+	why   [mixKinds]atomic.Value // the last reason, a string
 }
 
 const (
@@ -148,6 +149,7 @@ func (m *memoryMixture) start(ctx context.Context) (wait func()) {
 				for n := 0; ctx.Err() == nil; n++ {
 					if err := m.step(ctx, kind, fmt.Sprintf("%d-%d", who, n)); err != nil {
 						m.wrong[kind].Add(1)
+						m.why[kind].Store(err.Error())
 						select {
 						case <-time.After(20 * time.Millisecond):
 						case <-ctx.Done():
@@ -266,7 +268,8 @@ func ask(conn net.Conn, req kmsg.Request) error {
 func (m *memoryMixture) counts() string {
 	var parts []string
 	for kind, name := range []string{"produce", "commit", "join", "transactional id", "decode", "promise"} {
-		parts = append(parts, fmt.Sprintf("%s %d/%d", name, m.done[kind].Load(), m.wrong[kind].Load()))
+		why, _ := m.why[kind].Load().(string)
+		parts = append(parts, fmt.Sprintf("%s %d/%d %s", name, m.done[kind].Load(), m.wrong[kind].Load(), why))
 	}
 	return "rounds done/cut off: " + strings.Join(parts, ", ")
 }

@@ -156,7 +156,7 @@ func (c *conn) checkLength(n int) *closing {
 func (c *conn) gather(n int) *closing {
 	in := &c.in
 	if in.chunk == nil || len(in.chunk.b)-in.r < n {
-		chunk, end := c.take(max(n, in.chunkBytes))
+		chunk, end := c.take(max(n, in.chunkBytes), true)
 		if end != nil {
 			return end
 		}
@@ -195,13 +195,17 @@ func (in *input) adapt() {
 }
 
 // take gets a buffer of at least n bytes with memory credit for it, and waits for
-// that no longer than Limits.MemoryWait.
-func (c *conn) take(n int) (*buffer, *closing) {
+// that no longer than Limits.MemoryWait. small says that it is for requests that will need no more.
+func (c *conn) take(n int, small bool) (*buffer, *closing) {
 	_, size := bufferClass(n)
-	if c.s.credit.tryFirst(int64(size)) {
+	if small && c.s.credit.trySmall(int64(size)) || !small && c.s.credit.tryFirst(int64(size)) {
 		return c.s.buffers.get(n, int64(size)), nil
 	}
-	if end := c.waitCredit(int64(size), c.s.credit.waitFirst); end != nil {
+	wait := c.s.credit.waitFirst
+	if small {
+		wait = c.s.credit.waitSmall
+	}
+	if end := c.waitCredit(int64(size), wait); end != nil {
 		return nil, end
 	}
 	return c.s.buffers.get(n, int64(size)), nil
@@ -230,7 +234,7 @@ func (c *conn) readLarge(n int) (frame, *closing) {
 	if _, whole := bufferClass(n); n > largestFirst && int64(whole) > c.s.credit.largest() {
 		return frame{}, &closing{ReasonMemory, fmt.Errorf("a frame of %d bytes: %w", n, errNoCredit)}
 	}
-	b, end := c.take(min(n, max(largestChunk, min(in.proven, largestFirst))))
+	b, end := c.take(min(n, max(largestChunk, min(in.proven, largestFirst))), false)
 	if end != nil {
 		return frame{}, end
 	}
@@ -297,7 +301,7 @@ func (c *conn) enlarge(b *buffer, n int) (*buffer, *closing) {
 		larger.charge, larger.rest = b.charge, b.rest
 		b.charge = 0
 	case size <= largestFirst:
-		larger, end = c.take(size)
+		larger, end = c.take(size, false)
 	default:
 		_, whole := bufferClass(n)
 		if end = c.waitCredit(int64(whole), c.s.credit.waitRest); end == nil {
@@ -352,7 +356,7 @@ func (c *conn) decode(f frame) (*request, *closing) {
 // become, since only then it shows what they do become. It waits while it holds none.
 func (c *conn) decodeCharged(r *request, body []byte) *closing {
 	if len(body) > cheapBody {
-		most := min(decodedTimes*int64(len(body)), c.s.credit.large)
+		most := min(decodedTimes*int64(len(body)), c.s.credit.first)
 		if end := c.waitCredit(most, c.s.credit.waitFirst); end != nil {
 			return end
 		}
