@@ -181,7 +181,7 @@ func (m *memoryMixture) step(ctx context.Context, kind int, name string) error {
 		if _, err := conn.Write(append(b, make([]byte, 2<<20-100)...)); err != nil {
 			return err
 		}
-		return readClosed(conn, 3*time.Second)
+		return readClosed(conn, 300*time.Millisecond)
 	case mixProduce:
 		for range 10 {
 			if err := ask(conn, floodRequest()); err != nil {

@@ -357,7 +357,11 @@ func (c *conn) decode(f frame) (*request, *closing) {
 func (c *conn) decodeCharged(r *request, body []byte) *closing {
 	if len(body) > cheapBody {
 		most := min(decodedTimes*int64(len(body)), c.s.credit.first)
-		if end := c.waitCredit(most, c.s.credit.waitFirst); end != nil {
+		wait := c.s.credit.waitFirst
+		if len(body) <= largestChunk {
+			wait = c.s.credit.waitSmall
+		}
+		if end := c.waitCredit(most, wait); end != nil {
 			return end
 		}
 		r.charge = most

@@ -42,7 +42,12 @@ type ForgottenTopic struct {
 }
 
 // Named is how many partitions the request names to be read.
-func (r *FetchRequest) Named() int { return len(r.partitions) }
+func (r *FetchRequest) Named() (n int) {
+	for i := range r.Topics {
+		n += len(r.Topics[i].Partitions)
+	}
+	return n
+}
 
 const (
 	fetchMin, fetchMax = 4, 18
