@@ -1,6 +1,6 @@
 # Rotpeter: `make` alone lists the targets.
 #
-# What is needed: Go (the version in go.mod or newer). `make race` also needs a C
+# What is needed: Go (the version in go.mod or newer). `make race` and `make race-load` also need a C
 # compiler; `make compat` also Python 3, Node.js, Java 17 with Maven, and kcat: what it
 # cannot install or find it reports as not run (compat/doc.go).
 
@@ -29,6 +29,9 @@ HOT := ./broker ./log/... ./protocol
 FUZZTIME ?= 10s
 TESTFLAGS ?=
 COMPATFLAGS ?=
+
+# How long `make race-load` goes on; it ends with the round that is running then.
+RACETIME ?= 10m
 
 # Flags of `make bench` and `make bench-quick`.
 BENCHFLAGS ?=
@@ -80,6 +83,11 @@ poison: ## run the tests and the real clients against a build that overwrites wh
 	$(GO) test -tags poison -short -skip '$(CRASHES)' $(TESTFLAGS) ./internal/poison ./log ./protocol ./broker
 	CGO_ENABLED=0 $(GO) build -tags poison -o bin/rotpeter-poison ./cmd/rotpeter
 	$(GO) run ./compat -bin bin/rotpeter-poison -suite '$(or $(ONLY),clients,corpus,transactions)' $(COMPATFLAGS)
+
+.PHONY: race-load
+race-load: ## run every real client for RACETIME (10m) against a broker with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) build -race -o bin/rotpeter-race ./cmd/rotpeter
+	$(GO) run ./compat -bin bin/rotpeter-race -race -for '$(RACETIME)' -lines 20000 -suite '$(or $(ONLY),clients,groups,transactions,corpus)' $(COMPATFLAGS)
 
 .PHONY: mutants
 mutants: ## show that the tests see each of the seeded bugs, and how fast (ONLY=stable: those whose name matches; internal/mutant has the list)
