@@ -35,10 +35,8 @@ func (p *Pool[T]) Put(v *T) {
 	w.value(reflect.ValueOf(v).Elem(), false)
 	p.mu.Lock()
 	p.kept, p.bytes = append(p.kept, v), p.bytes+w.bytes
-	var gone []*T
 	for len(p.kept) > 1 && (len(p.kept) > keptValues || p.bytes > keptBytes) {
 		p.bytes -= check(p.kept[0])
-		gone = append(gone, p.kept[0])
 		p.kept = p.kept[1:]
 	}
 	p.mu.Unlock()
