@@ -49,8 +49,18 @@ func (b *Broker) fetch(_ context.Context, c *protocol.Call) protocol.Answer {
 	if f.attempt() || f.req.MaxWaitMillis <= 0 {
 		return protocol.Now(f.respond())
 	}
+	if f.req.Named() > manyNamed {
+		f.req.MaxWaitMillis = min(f.req.MaxWaitMillis, manyNamedWait)
+	}
 	return protocol.Later(f.wait)
 }
+
+// A request that names very many partitions holds much memory while it waits, so it is answered early. Clients name them
+// once, and have a session afterwards.
+const (
+	manyNamed     = 1000
+	manyNamedWait = 1000 // milliseconds
+)
 
 // fetchState is one request on its way: pooled, since it is the hot path.
 type fetchState struct {

@@ -68,6 +68,8 @@ func (b *Broker) apis() []api {
 const (
 	keyProduce     = 0
 	keyFetch       = 1
+	keyJoinGroup   = 11
+	keySyncGroup   = 14
 	keyApiVersions = 18
 )
 
@@ -86,6 +88,8 @@ func (b *Broker) makeRows() []protocol.Row {
 			r.AdvertisedMin, r.Pipelined, r.Raw = 0, true, true
 		case keyFetch:
 			r.Raw = true
+		case keyJoinGroup, keySyncGroup:
+			r.Waits = true
 		case keyApiVersions:
 			r.Open = true
 		}

@@ -139,6 +139,10 @@ func (c *conn) handle(f frame) *closing {
 			c.abandon(r)
 			return end
 		}
+		if r.row.Waits {
+			c.s.credit.give(r.charge)
+			r.charge = 0
+		}
 		r.wait(c.ctx)
 	}
 	if r.call.login != "" {

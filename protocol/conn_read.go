@@ -334,13 +334,20 @@ func (c *conn) decode(f frame) (*request, *closing) {
 		Principal: c.principal, Peer: c.peer.Addr(), PeerPort: c.peer.Port(), Listener: c.s.listener,
 		SoftwareName: c.software[0], SoftwareVersion: c.software[1], ConnID: c.id,
 	}
-	if row.Raw {
+	if row.Raw && (row.Pipelined || len(body) <= cheapBody) {
 		return r, nil
 	}
 	own := append([]byte(nil), body...)
 	r.call.Body = own
 	f.body.release()
 	r.body = nil
+	if row.Raw {
+		if end := c.charge(r); end != nil {
+			c.recycle(r)
+			return nil, end
+		}
+		return r, nil
+	}
 	if h.version < row.Min || h.version > row.Max {
 		r.call.Body = nil // of an ApiVersions request that nobody here can read (KIP-511)
 		return r, nil
@@ -352,19 +359,28 @@ func (c *conn) decode(f frame) (*request, *closing) {
 	return r, nil
 }
 
+// charge takes memory credit for the most that a request's bytes can become decoded. It waits while the request holds none.
+func (c *conn) charge(r *request) *closing {
+	body := len(r.call.Body)
+	most := min(decodedTimes*int64(body), c.s.credit.first)
+	wait := c.s.credit.waitFirst
+	if body <= largestChunk {
+		wait = c.s.credit.waitSmall
+	}
+	if end := c.waitCredit(most, wait); end != nil {
+		return end
+	}
+	r.charge = most
+	return nil
+}
+
 // decodeCharged decodes a request within the memory credit: first there must be enough for the most that its bytes can
-// become, since only then it shows what they do become. It waits while it holds none.
+// become, since only then it shows what they do become.
 func (c *conn) decodeCharged(r *request, body []byte) *closing {
 	if len(body) > cheapBody {
-		most := min(decodedTimes*int64(len(body)), c.s.credit.first)
-		wait := c.s.credit.waitFirst
-		if len(body) <= largestChunk {
-			wait = c.s.credit.waitSmall
-		}
-		if end := c.waitCredit(most, wait); end != nil {
+		if end := c.charge(r); end != nil {
 			return end
 		}
-		r.charge = most
 	}
 	if err := c.decodeBody(r, body); err != nil {
 		return &closing{ReasonMalformedRequest, err}

@@ -66,6 +66,47 @@ func TestConnectionsAreRefusedWhileMemoryIsShort(t *testing.T) {
 	})
 }
 
+// A Fetch that names much holds credit, too. A join gives it back before it waits for others, who may take long.
+func TestWhoHoldsCreditWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Credit: NewCredit(16 << 20)}, nil)
+		hold := make(chan struct{})
+		r.fetch = func(c *Call, _ *FetchRequest) Answer {
+			version := c.Version
+			return Later(func(context.Context) Response { <-hold; return &FetchResponse{Version: version} })
+		}
+		r.join = func(*Call) Answer {
+			return Later(func(context.Context) Response { <-hold; return kmsg.NewPtrJoinGroupResponse() })
+		}
+		fetch := kmsg.NewPtrFetchRequest()
+		fetch.Version = 4
+		topic := kmsg.NewFetchRequestTopic()
+		topic.Partitions = make([]kmsg.FetchRequestTopicPartition, 2000)
+		fetch.Topics = append(fetch.Topics, topic)
+		join := kmsg.NewPtrJoinGroupRequest()
+		join.Version = 5
+		protocol := kmsg.NewJoinGroupRequestProtocol()
+		protocol.Metadata = make([]byte, 100<<10)
+		join.Protocols = append(join.Protocols, protocol)
+
+		p, q := r.dial(), r.dial()
+		p.send(frameOf(1, fetch))
+		synctest.Wait()
+		held := r.s.Stats().CreditUsed
+		if held < 16*2000 {
+			t.Errorf("a large fetch holds %d bytes of credit", held)
+		}
+		q.send(frameOf(1, join))
+		synctest.Wait()
+		if used := r.s.Stats().CreditUsed; used != held {
+			t.Errorf("a join that waits holds %d bytes of credit", used-held)
+		}
+		close(hold)
+		p.expect(1)
+		q.expect(1)
+	})
+}
+
 func TestDecodedBytes(t *testing.T) {
 	req := kmsg.NewPtrMetadataRequest()
 	empty := decodedBytes(req)
