@@ -1,7 +1,7 @@
 # Rotpeter: `make` alone lists the targets.
 #
-# What is needed: Go (the version in go.mod or newer). `make race` also needs a C
-# compiler; `make compat` also Python 3, Node.js, Java 17 with Maven, and kcat, and `make
+# What is needed: Go (the version in go.mod or newer). `make race` and `make race-load` also need a
+# C compiler; `make compat` also Python 3, Node.js, Java 17 with Maven, and kcat, and `make
 # checker` Python 3: what they cannot install or find they report as not run (compat/doc.go).
 
 SHELL := bash
@@ -29,6 +29,9 @@ HOT := ./broker ./log/... ./protocol
 FUZZTIME ?= 10s
 TESTFLAGS ?=
 COMPATFLAGS ?=
+
+# How long `make race-load` goes on; it ends with the round that is running then.
+RACETIME ?= 10m
 
 # Flags of `make bench` and `make bench-quick`.
 BENCHFLAGS ?=
@@ -75,6 +78,17 @@ golden: ## rewrite the expected results of the scripts in testdata from what the
 compat: build ## run real clients and tools against the built broker (ONLY=swap or ONLY=clients,dump: these suites; COMPATFLAGS: see go run ./compat -help)
 	$(GO) run ./compat $(if $(ONLY),-suite '$(ONLY)') $(COMPATFLAGS)
 
+.PHONY: poison
+poison: ## run the tests and the real clients against a build that overwrites what goes back to its pools (internal/poison)
+	$(GO) test -tags poison -short -skip '$(CRASHES)' $(TESTFLAGS) ./internal/poison ./log ./protocol ./broker
+	CGO_ENABLED=0 $(GO) build -tags poison -o bin/rotpeter-poison ./cmd/rotpeter
+	$(GO) run ./compat -bin bin/rotpeter-poison -suite '$(or $(ONLY),clients,corpus,transactions)' $(COMPATFLAGS)
+
+.PHONY: race-load
+race-load: ## run every real client for RACETIME (10m) against a broker with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) build -race -o bin/rotpeter-race ./cmd/rotpeter
+	$(GO) run ./compat -bin bin/rotpeter-race -race -for '$(RACETIME)' -lines 20000 -suite '$(or $(ONLY),clients,groups,transactions,corpus)' $(COMPATFLAGS)
+
 .PHONY: mutants
 mutants: ## show that the tests see each of the seeded bugs, and how fast (ONLY=stable: those whose name matches; CHECKER=40s: by the checker, too)
 	$(GO) run ./internal/mutant/hunt -crashes '$(CRASHES)' $(if $(ONLY),-only '$(ONLY)') $(if $(CHECKER),-checker '$(CHECKER)')
@@ -107,6 +121,7 @@ lint: ## check the formatting (gofmt), go vet, staticcheck
 	  if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) vet -tags mutants ./internal/mutant
+	$(GO) vet -tags poison ./internal/poison ./log ./protocol ./broker
 	$(GO) tool staticcheck ./...
 
 .PHONY: docs

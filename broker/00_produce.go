@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -32,7 +31,7 @@ import (
 // the producer's next batch must not overtake it.
 // ACL: WRITE on each topic, 29 for its partitions; WRITE on the transactional id, 53.
 func (b *Broker) produce(ctx context.Context, c *protocol.Call) protocol.Answer {
-	p := b.producePool.Get().(*produceState)
+	p := b.producePool.Get()
 	if err := p.req.Decode(c.Version, c.Body); err != nil {
 		b.producePool.Put(p)
 		return protocol.Hangup(err)
@@ -338,8 +337,4 @@ func closedTime() <-chan time.Time {
 	c := make(chan time.Time)
 	close(c)
 	return c
-}
-
-func newProducePool() *sync.Pool {
-	return &sync.Pool{New: func() any { return new(produceState) }}
 }

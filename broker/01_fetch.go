@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,7 +29,7 @@ import (
 // last one off at the limit. ACL: READ on each topic (29). A follower's replica id
 // is refused as not authorized: nobody replicates from this broker.
 func (b *Broker) fetch(_ context.Context, c *protocol.Call) protocol.Answer {
-	f := b.fetchPool.Get().(*fetchState)
+	f := b.fetchPool.Get()
 	if err := f.req.Decode(c.Version, c.Body); err != nil {
 		b.fetchPool.Put(f)
 		return protocol.Hangup(err)
@@ -50,8 +49,18 @@ func (b *Broker) fetch(_ context.Context, c *protocol.Call) protocol.Answer {
 	if f.attempt() || f.req.MaxWaitMillis <= 0 {
 		return protocol.Now(f.respond())
 	}
+	if f.req.Named() > manyNamed {
+		f.req.MaxWaitMillis = min(f.req.MaxWaitMillis, manyNamedWait)
+	}
 	return protocol.Later(f.wait)
 }
+
+// A request that names very many partitions holds much memory while it waits, so it is answered early. Clients name them
+// once, and have a session afterwards.
+const (
+	manyNamed     = 1000
+	manyNamedWait = 1000 // milliseconds
+)
 
 // fetchState is one request on its way: pooled, since it is the hot path.
 type fetchState struct {
@@ -546,8 +555,4 @@ func (f *fetchState) addEndpoint() {
 		ep := f.b.endpoint(f.call.Listener)
 		f.resp.NodeEndpoints = []protocol.NodeEndpoint{{NodeID: f.b.nodeID, Host: ep.Host, Port: ep.Port, Rack: f.b.rack}}
 	}
-}
-
-func newFetchPool() *sync.Pool {
-	return &sync.Pool{New: func() any { return new(fetchState) }}
 }

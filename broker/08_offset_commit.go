@@ -43,6 +43,14 @@ func (b *Broker) offsetCommit(_ context.Context, c *protocol.Call) protocol.Answ
 	if len(narrowed.Topics) == 0 {
 		return protocol.Now(resp)
 	}
+	if req.Generation < 0 && req.MemberID == "" {
+		if e := b.memory.takeOn(); e != nil {
+			for _, t := range narrowed.Topics {
+				mergeCommit(resp, refusedCommit(t, e.Code))
+			}
+			return protocol.Now(resp)
+		}
+	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
 		reply, err := b.groups.ask(ctx, req.Group, group.Commit{Req: &narrowed, Version: c.Version})
 		if err != nil {

@@ -28,5 +28,10 @@ func (b *Broker) joinGroup(_ context.Context, c *protocol.Call) protocol.Answer 
 	if !b.mayGroup(c, OpRead, req.Group) {
 		return protocol.Now(failed(kerr.GroupAuthorizationFailed.Code))
 	}
+	if req.MemberID == "" {
+		if e := b.memory.takeOn(); e != nil {
+			return protocol.Now(failed(e.Code))
+		}
+	}
 	return groupCall(b, req.Group, group.Join{Req: req, Version: c.Version, ClientID: c.ClientID, ClientHost: clientHost(c.Peer)}, failed)
 }

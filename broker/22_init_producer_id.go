@@ -36,6 +36,9 @@ func (b *Broker) initProducerID(_ context.Context, c *protocol.Call) protocol.An
 	case req.TransactionalID != nil && *req.TransactionalID == "":
 		return refuse(kerr.InvalidRequest)
 	case req.TransactionalID != nil:
+		if e := b.memory.takeOn(); e != nil {
+			return refuse(e)
+		}
 		return protocol.Later(func(ctx context.Context) protocol.Response {
 			if late := b.initTransactional(ctx, req, resp, c.ConnID); late {
 				return b.late(c, *req.TransactionalID)

@@ -41,6 +41,12 @@ func (b *Broker) txnOffsetCommit(_ context.Context, c *protocol.Call) protocol.A
 	if len(known.Topics) == 0 {
 		return protocol.Now(resp)
 	}
+	if req.Generation < 0 && req.MemberID == "" {
+		if e := b.memory.takeOn(); e != nil {
+			refuseAll(known.Topics, loadingCode(e.Code, c.Version))
+			return protocol.Now(resp)
+		}
+	}
 	return protocol.Later(func(ctx context.Context) protocol.Response {
 		guard, code := b.joinTransaction(ctx, c, req)
 		if code != 0 {

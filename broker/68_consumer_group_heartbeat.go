@@ -38,6 +38,11 @@ func (b *Broker) consumerGroupHeartbeat(_ context.Context, c *protocol.Call) pro
 			return protocol.Now(failed(kerr.TopicAuthorizationFailed.Code))
 		}
 	}
+	if req.MemberEpoch == 0 {
+		if e := b.memory.takeOn(); e != nil {
+			return protocol.Now(failed(e.Code))
+		}
+	}
 	e := group.ConsumerHeartbeat{Req: req, Version: c.Version, ClientID: c.ClientID, ClientHost: clientHost(c.Peer)}
 	if req.SubscribedTopicRegex != nil || req.MemberEpoch > 0 {
 		// The call itself is used again once it is answered, and regular expressions are matched after that.

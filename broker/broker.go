@@ -12,6 +12,7 @@ import (
 
 	"github.com/rotpeter/rotpeter/config"
 	"github.com/rotpeter/rotpeter/coordinator"
+	"github.com/rotpeter/rotpeter/internal/poison"
 	"github.com/rotpeter/rotpeter/internal/vfs"
 	"github.com/rotpeter/rotpeter/log"
 	"github.com/rotpeter/rotpeter/metadata"
@@ -30,6 +31,9 @@ type Options struct {
 
 	// Listeners are open sockets, which the broker closes when it stops.
 	Listeners []Listener
+	// MemoryMax is the limit, in bytes, that the budgets of memory follow from; 0: rotpeter.memory.max of Config. Only the
+	// process itself can hold Go's heap below it (debug.SetMemoryLimit).
+	MemoryMax int64
 	// HTTP, if not nil, serves /metrics, /healthz and /readyz.
 	HTTP net.Listener
 
@@ -89,9 +93,11 @@ type Broker struct {
 	servers     map[string]*protocol.Server // by listener; complete before anything serves
 	http        *httpServer
 	credit      *protocol.Credit
+	memory      *memoryGuard
 	connIDs     atomic.Uint64 // the newest connection of all listeners
 
-	producePool, fetchPool *sync.Pool
+	producePool poison.Pool[produceState]
+	fetchPool   poison.Pool[fetchState]
 
 	state   atomic.Int64
 	changes chan change // what the metadata shard decided, for the reaper
@@ -133,18 +139,25 @@ func newBroker(o Options) (*Broker, error) {
 	if o.Authorizer == nil {
 		o.Authorizer = AllowAll{}
 	}
+	if o.MemoryMax == 0 {
+		o.MemoryMax = o.Config.Int("rotpeter.memory.max")
+	}
+	memory, err := o.Config.Memory(o.MemoryMax)
+	if err != nil {
+		return nil, err
+	}
 	b := &Broker{
-		log: o.Log, fs: o.FS, logDirs: o.LogDirs, static: o.Config, authorizer: o.Authorizer, newID: o.NewID,
+		memory: newMemoryGuard(memory),
+		log:    o.Log, fs: o.FS, logDirs: o.LogDirs, static: o.Config, authorizer: o.Authorizer, newID: o.NewID,
 		nodeID:         o.Config.NodeID(),
 		durableAcks:    o.Config.Text("rotpeter.acks.all") == "disk",
 		fetchMaxBytes:  int(o.Config.Int("fetch.max.bytes")),
 		partitionLimit: int(o.Config.Int("max.request.partition.size.limit")),
 		endpoints:      map[string]endpoint{},
-		sessions:       newSessionCache(int(o.Config.Int("max.incremental.fetch.session.cache.slots")), o.Random),
-		producePool:    newProducePool(), fetchPool: newFetchPool(),
-		changes: make(chan change, 64),
-		orphans: orphans{wake: make(chan struct{}, 1)},
-		failed:  make(chan struct{}),
+		sessions:       newSessionCache(int(o.Config.Int("max.incremental.fetch.session.cache.slots")), memory.SessionPartitions, o.Random),
+		changes:        make(chan change, 64),
+		orphans:        orphans{wake: make(chan struct{}, 1)},
+		failed:         make(chan struct{}),
 	}
 	if len(b.logDirs) == 0 {
 		b.logDirs = []string{o.Dir}
@@ -244,12 +257,12 @@ func (b *Broker) ready() error {
 
 // serve opens the doors: everything behind them is ready.
 func (b *Broker) serve(o Options) error {
-	b.credit = protocol.NewCredit(o.Config.RequestMemoryBytes())
+	b.credit = protocol.NewCredit(b.memory.limits.RequestBytes)
 	servers := map[string]*protocol.Server{}
 	for _, l := range o.Listeners {
 		s, err := protocol.NewServer(protocol.Options{
-			Rows: b.rows, Listener: l.Name, Limits: limits(o.Config), Log: b.log.With(slog.String("listener", l.Name)),
-			Observe: b.metrics.observe, Credit: b.credit, ConnIDs: &b.connIDs,
+			Rows: b.rows, Listener: l.Name, Limits: limits(o.Config, &b.memory.limits), Log: b.log.With(slog.String("listener", l.Name)),
+			Observe: b.metrics.observe, Credit: b.credit, ConnIDs: &b.connIDs, Short: b.memory.short,
 		})
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
@@ -272,11 +285,11 @@ func (b *Broker) serve(o Options) error {
 }
 
 // limits are the protocol's bounds as the configuration sets them.
-func limits(c *config.Config) protocol.Limits {
+func limits(c *config.Config, m *config.Memory) protocol.Limits {
 	l := protocol.DefaultLimits()
-	l.FrameBytes = int(c.Int("socket.request.max.bytes"))
-	// Kafka has no limits of its own here; ours stand unless the user's are smaller.
-	l.Connections = min(l.Connections, int(c.Int("max.connections")))
+	l.FrameBytes, l.OtherFrameBytes, l.Connections = int(m.FrameBytes), int(m.OtherFrameBytes), m.Connections
+	l.DecodedBytes = int(min(int64(l.DecodedBytes), m.RequestBytes*3/4))
+	// Kafka has no limit of its own here; ours stands unless the user's is smaller.
 	l.ConnectionsPerAddress = min(l.ConnectionsPerAddress, int(c.Int("max.connections.per.ip")))
 	if idle := c.Int("connections.max.idle.ms"); idle > 0 {
 		l.IdleTime = millis(idle)

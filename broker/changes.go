@@ -85,7 +85,7 @@ func (b *Broker) applyDynamic(im *metadata.Image) {
 	if b.img.Load() != nil {
 		b.placer.recordCordoned()
 	}
-	b.dirs.SetCleaner(cleanerConfig(c))
+	b.dirs.SetCleaner(b.cleanerConfig(c))
 	if b.parts != nil {
 		for _, t := range im.Topics() {
 			b.parts.configure(t)
@@ -152,13 +152,13 @@ func (b *Broker) forgetOffsets() {
 	}
 }
 
-// roomToCreate is log.ErrDiskFull while nothing new should be begun, so that what is set aside is there for
+// roomToCreate is POLICY_VIOLATION while memory is short, and log.ErrDiskFull while nothing new should be begun, so that what is set aside is there for
 // deleting.
 func (b *Broker) roomToCreate() error {
 	if b.dirs.Full() {
 		return fmt.Errorf("%w: nothing is created until there is space", log.ErrDiskFull)
 	}
-	return nil
+	return b.memory.create()
 }
 
 // openers is how many logs are opened side by side after a start: it is mostly waiting for the disk.

@@ -183,9 +183,24 @@ func (s *fetchSession) updateLocked(req *protocol.FetchRequest) {
 	}
 }
 
-// sessionCache holds at most slots sessions (max.incremental.fetch.session.cache.slots).
+// addedLocked is how many partitions a request adds. The caller holds s.mu.
+func (s *fetchSession) addedLocked(req *protocol.FetchRequest) (n int) {
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		for _, p := range t.Partitions {
+			if s.parts[sessionKey{t.ID, t.Name, p.Index}] == nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// sessionCache holds at most slots sessions (max.incremental.fetch.session.cache.slots),
+// and at most room partitions in all of them.
 type sessionCache struct {
 	slots int
+	room  int
 	newID func() int32
 
 	mu        sync.Mutex
@@ -195,8 +210,8 @@ type sessionCache struct {
 	parts     int
 }
 
-func newSessionCache(slots int, newID func() int32) *sessionCache {
-	return &sessionCache{slots: slots, newID: newID, byID: map[int32]*fetchSession{}, recent: list.New()}
+func newSessionCache(slots, room int, newID func() int32) *sessionCache {
+	return &sessionCache{slots: slots, room: room, newID: newID, byID: map[int32]*fetchSession{}, recent: list.New()}
 }
 
 // add makes a session if there is a free slot or one that was not used for two
@@ -215,6 +230,9 @@ func (c *sessionCache) add(req *protocol.FetchRequest, usesIDs bool, now time.Ti
 		c.removeLocked(oldest)
 		defer oldest.close() // when c.mu is free: it is locked within a session's
 		c.evictions++
+	}
+	if c.parts+req.Named() > c.room {
+		return nil
 	}
 	id := c.newID()
 	for id <= 0 || c.byID[id] != nil {
@@ -269,7 +287,7 @@ func (c *sessionCache) stats() (sessions, partitions int, evictions int64) {
 
 // begin finds or makes the session of a request. A nil session and a nil error
 // mean a full request that is answered without one.
-// Errors: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH,
+// Errors: FETCH_SESSION_ID_NOT_FOUND (also where the session has grown too large), INVALID_FETCH_SESSION_EPOCH,
 // FETCH_SESSION_TOPIC_ID_ERROR, all top-level.
 func (c *sessionCache) begin(req *protocol.FetchRequest, version int16, now time.Time) (*fetchSession, *kerr.Error) {
 	usesIDs := version >= 13
@@ -289,19 +307,19 @@ func (c *sessionCache) begin(req *protocol.FetchRequest, version int16, now time
 	if s == nil {
 		return nil, kerr.FetchSessionIDNotFound
 	}
-	empty, err := c.goOn(s, req, usesIDs)
-	if empty {
-		// Removing every partition ends the session; the answer has none.
+	ends, err := c.goOn(s, req, usesIDs)
+	if ends {
 		c.remove(s.id)
 	}
-	if empty || err != nil {
+	if ends || err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// goOn takes over an incremental request, and tells whether nothing is left to serve.
-func (c *sessionCache) goOn(s *fetchSession, req *protocol.FetchRequest, usesIDs bool) (empty bool, err *kerr.Error) {
+// goOn takes over an incremental request, and tells whether that ends the session: there is no room for what it adds, or
+// nothing is left to serve. Then the answer has no session.
+func (c *sessionCache) goOn(s *fetchSession, req *protocol.FetchRequest, usesIDs bool) (ends bool, err *kerr.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.epoch != req.SessionEpoch {
@@ -311,6 +329,9 @@ func (c *sessionCache) goOn(s *fetchSession, req *protocol.FetchRequest, usesIDs
 		return false, kerr.FetchSessionTopicIDError
 	}
 	before := len(s.parts)
+	if c.full(s.addedLocked(req)) {
+		return true, kerr.FetchSessionIDNotFound
+	}
 	s.updateLocked(req)
 	c.resize(s, len(s.parts)-before)
 	if len(s.parts) == 0 {
@@ -318,6 +339,13 @@ func (c *sessionCache) goOn(s *fetchSession, req *protocol.FetchRequest, usesIDs
 	}
 	s.epoch = nextSessionEpoch(s.epoch)
 	return false, nil
+}
+
+// full tells whether there is no room for more partitions.
+func (c *sessionCache) full(more int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return more > 0 && c.parts+more > c.room
 }
 
 func (c *sessionCache) resize(s *fetchSession, by int) {

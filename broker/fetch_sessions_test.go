@@ -37,7 +37,7 @@ func countingIDs() func() int32 {
 // One conversation, step by step: what each request gets, and how many
 // partitions its session has then.
 func TestFetchSessionConversation(t *testing.T) {
-	c := newSessionCache(10, countingIDs())
+	c := newSessionCache(10, 1000, countingIDs())
 	now := time.Unix(1000, 0)
 	for i, step := range []struct {
 		req     *protocol.FetchRequest
@@ -81,7 +81,7 @@ func TestFetchSessionConversation(t *testing.T) {
 
 // A full cache gives no session unless the oldest was not used for two minutes.
 func TestFetchSessionEviction(t *testing.T) {
-	c := newSessionCache(2, countingIDs())
+	c := newSessionCache(2, 1000, countingIDs())
 	now := time.Unix(1000, 0)
 	first, _ := c.begin(sessionRequest(0, 0, 0), 12, now)
 	second, _ := c.begin(sessionRequest(0, 0, 0), 12, now)
@@ -119,7 +119,7 @@ func TestSessionEpochWraps(t *testing.T) {
 
 // An incremental answer names a partition whose data, high watermark, start or error is news, and no other.
 func TestFetchSessionTellsWhatIsNew(t *testing.T) {
-	c := newSessionCache(1, countingIDs())
+	c := newSessionCache(1, 1000, countingIDs())
 	s, _ := c.begin(sessionRequest(0, 0, 0), 12, time.Unix(1000, 0))
 	marks := func(start, high int64) log.Chunk {
 		return log.Chunk{Offsets: log.Offsets{Start: start, High: high, End: high, Stable: start}}

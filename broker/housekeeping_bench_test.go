@@ -130,7 +130,7 @@ func (h *housekeeping) client(b *testing.B, opts ...kgo.Opt) *kgo.Client {
 // phase runs the load for a while and returns the 99th percentiles of acknowledgements
 // and of arrivals at a consumer, both from the time that a message was to be sent.
 func (h *housekeeping) phase(b *testing.B, on bool) (produced, fetched time.Duration) {
-	cleaner := cleanerConfig(h.b.conf.Load())
+	cleaner := h.b.cleanerConfig(h.b.conf.Load())
 	cleaner.Enabled, cleaner.Backoff = on, 20*time.Millisecond
 	h.b.dirs.SetCleaner(cleaner)
 	keep := "-1"

@@ -102,7 +102,7 @@ func openMeta(c *config.Config, fsys vfs.FS) (*metaRig, error) {
 		id[0], id[15] = 0x10, n
 		return id
 	}}
-	b := &Broker{nodeID: 1, durableAcks: true, static: c, log: slog.New(slog.DiscardHandler), newID: o.NewID, fs: fsys, logDirs: []string{o.Dir}}
+	b := &Broker{memory: newMemoryGuard(config.Memory{}), nodeID: 1, durableAcks: true, static: c, log: slog.New(slog.DiscardHandler), newID: o.NewID, fs: fsys, logDirs: []string{o.Dir}}
 	dirs, err := log.OpenDirs(fsys, log.DirsOptions{Options: b.storeOptions(o), Names: b.logDirs, Metadata: o.Dir})
 	if err != nil {
 		return nil, err

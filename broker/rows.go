@@ -69,6 +69,8 @@ func (b *Broker) apis() []api {
 const (
 	keyProduce     = 0
 	keyFetch       = 1
+	keyJoinGroup   = 11
+	keySyncGroup   = 14
 	keyApiVersions = 18
 )
 
@@ -87,6 +89,8 @@ func (b *Broker) makeRows() []protocol.Row {
 			r.AdvertisedMin, r.Pipelined, r.Raw = 0, true, true
 		case keyFetch:
 			r.Raw = true
+		case keyJoinGroup, keySyncGroup:
+			r.Waits = true
 		case keyApiVersions:
 			r.Open = true
 		}

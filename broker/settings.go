@@ -135,18 +135,29 @@ func (b *Broker) storeOptions(o Options) log.Options {
 		StartCheckpoint:         millis(c.Int("log.flush.start.offset.checkpoint.interval.ms")),
 		ProducerExpiration:      millis(c.Int("producer.id.expiration.ms")),
 		ProducerExpirationCheck: millis(c.Int("producer.id.expiration.check.interval.ms")),
-		Cleaner:                 cleanerConfig(c),
+		Cleaner:                 b.cleanerConfig(c),
+		RecordsBytes:            b.memory.limits.RecordsBytes,
+		Short:                   b.memory.short,
 	}
 }
 
 // cleanerConfig are the settings of compaction, which may change at any time.
-func cleanerConfig(c *config.Config) log.CleanerConfig {
+func (b *Broker) cleanerConfig(c *config.Config) log.CleanerConfig {
 	return log.CleanerConfig{
 		Enabled: c.Bool("log.cleaner.enable"), Threads: int(c.Int("log.cleaner.threads")),
-		DedupeBytes: c.Int("log.cleaner.dedupe.buffer.size"), IOBytes: int(c.Int("log.cleaner.io.buffer.size")),
+		DedupeBytes: b.dedupeBytes(c), IOBytes: int(c.Int("log.cleaner.io.buffer.size")),
 		LoadFactor: c.Float("log.cleaner.io.buffer.load.factor"), Backoff: millis(c.Int("log.cleaner.backoff.ms")),
 		MaxBytesPerSecond: c.Float("log.cleaner.io.max.bytes.per.second"),
 	}
+}
+
+// dedupeBytes is log.cleaner.dedupe.buffer.size, within the limit of memory if there is one.
+func (b *Broker) dedupeBytes(c *config.Config) int64 {
+	n := c.Int("log.cleaner.dedupe.buffer.size")
+	if m := &b.memory.limits; m.Max > 0 {
+		return min(n, m.DedupeBytes)
+	}
+	return n
 }
 
 // metadataLogConfig is how KRaft keeps its log: nothing goes by age or size, only

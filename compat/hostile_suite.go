@@ -38,6 +38,9 @@ func (b *bench) hostileChecks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.memoryCheck(ctx); err != nil {
+		return err
+	}
 	return b.withBroker(ctx, "hostile", func(t *target, ref *reference) error {
 		if err := ref.create(ctx, "bystander", checkPartitions); err != nil {
 			return err

@@ -32,6 +32,8 @@ type options struct {
 	duration time.Duration // of the suite checker
 	first    bool          // it ends at the first violation
 	replay   string        // it judges this history instead
+	rounds   time.Duration // run the suites again until it is over; 0: once
+	race     bool          // the binary has the race detector
 }
 
 // bench is one run: the broker under test, the clients and the results.
@@ -75,6 +77,8 @@ func parseFlags() (o options, verbose bool, err error) {
 	flag.StringVar(&o.record, "record", "", "keep a request of each kind that the clients send in this `folder`")
 	flag.BoolVar(&o.golden, "golden", false, "write the answers into the scripts of the suite answers: Kafka's with -target kafka, else ours where they are others on purpose")
 	flag.BoolVar(&o.jars, "jars", false, "install Apache Kafka's jars if need be, print their class path, and do nothing else")
+	flag.DurationVar(&o.rounds, "for", 0, "run the suites again and again until so long has passed, 10m for one")
+	flag.BoolVar(&o.race, "race", false, "the binary is built with -race: tell also that it reported nothing")
 	flag.BoolVar(&verbose, "v", false, "say what passed, too")
 	flag.Parse()
 	if *suites != "" {
@@ -126,7 +130,7 @@ func run(ctx context.Context) (ok bool, err error) {
 	}
 
 	began := time.Now()
-	if err := b.runSuites(ctx); err != nil {
+	if err := b.runRounds(ctx); err != nil {
 		return false, fmt.Errorf("%w (see %s)", err, logFile.Name())
 	}
 	strict := os.Getenv("CI") == "true"

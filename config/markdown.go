@@ -26,6 +26,7 @@ ___ for -), the file given with ` + "`--config`" + `, and the default. An unknow
 	writeTable(&b, "Groups", Group, func(Setting) bool { return true })
 	writeTable(&b, "Client metrics subscriptions", ClientMetrics, func(Setting) bool { return true })
 	writeTable(&b, "Internal settings", Broker, func(s Setting) bool { return s.Internal })
+	writeMemory(&b)
 	writeForeign(&b)
 	return b.String()
 }

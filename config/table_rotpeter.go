@@ -14,6 +14,8 @@ var rotpeterSettings = []Setting{
 		Effect: works, Doc: "Format of the broker's own log lines."},
 	{Name: "rotpeter.log.level", Type: String, Default: "info", Check: oneOf("debug", "info", "warn", "error"),
 		Effect: works, Doc: "Least severe level of the broker's own log lines."},
+	{Name: "rotpeter.memory.max", Type: Long, Default: "0", Check: atLeast(0),
+		Effect: works, Doc: "Bytes of memory that the process may take, at most; the budgets of requests, connections, compaction and so on follow from it. 0: GOMEMLIMIT if that is set, else nine tenths of the cgroup's limit if there is one, else no limit."},
 	{Name: "rotpeter.request.memory.bytes", Type: Long, Default: "536870912", Check: atLeast(1),
-		Effect: works, Doc: "Bytes of requests held in memory at a time, over all connections, when queued.max.request.bytes is -1. No request may take more than a quarter of it."},
+		Effect: works, Doc: "Bytes of requests held in memory at a time, over all connections, when queued.max.request.bytes is -1; with rotpeter.memory.max it follows from that unless it is set. No request may take more than a quarter of it."},
 }

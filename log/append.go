@@ -76,7 +76,7 @@ func (l *Log) Append(now time.Time, b []byte, o AppendOptions) (Appended, error)
 	var in []incoming
 	var err error
 	if o.Origin == Client {
-		t := l.store.tools.Get().(*tools)
+		t := l.store.tools.Get()
 		defer l.store.tools.Put(t)
 		defer clear(t.in[:])
 		in = t.in[:]

@@ -66,6 +66,7 @@ func (s *Store) newLog(p place, dir string, id [16]byte, c *Config) *Log {
 	l.config.Store(c)
 	l.dir.Store(&dir)
 	l.producers = newProducers()
+	l.producers.short = s.o.Short
 	l.lastSnap, l.oddSnap, l.tidy = -1, -1, -1
 	return l
 }
@@ -559,6 +560,7 @@ func (r *loading) publish(end int64) {
 	if mutant.On(mutant.ProducersForgotten) {
 		l.producers = newProducers()
 	}
+	l.producers.short = r.s.o.Short
 	first := (*l.segments.Load())[0]
 	start := min(max(r.start, first.base), end)
 	es := r.epochs.until(end)

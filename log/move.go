@@ -488,7 +488,7 @@ func (c *copier) takeOver() error {
 
 // clone is a deep copy.
 func (ps *producers) clone() *producers {
-	c := &producers{byID: maps.Clone(ps.byID), open: append([]openTxn(nil), ps.open...)}
+	c := &producers{short: ps.short, byID: maps.Clone(ps.byID), open: append([]openTxn(nil), ps.open...)}
 	for id, p := range c.byID {
 		own := *p
 		c.byID[id] = &own

@@ -19,6 +19,8 @@ const (
 	// maxProducers bounds the producers that a log remembers, 10 MB of them. Beyond
 	// it the idlest without a transaction are forgotten, as if they had expired.
 	maxProducers = 1 << 16
+	// fewProducers is as many while memory is short.
+	fewProducers = 1 << 12
 
 	snapshotVersion     = 1
 	snapshotHeaderBytes = 2 + 4 + 4
@@ -109,8 +111,9 @@ type openTxn struct{ first, producerID int64 }
 // producers is the idempotence and transaction state of one log: what
 // ProducerStateManager and ProducerAppendInfo are in Kafka. Plain data.
 type producers struct {
-	byID map[int64]*producer
-	open []openTxn // by first offset
+	byID  map[int64]*producer
+	open  []openTxn   // by first offset
+	short func() bool // memory is short; nil: it never is
 
 	marks     int64                   // markers since the log was opened
 	verifying map[int64]*verification // by producer id; nothing of it is in snapshots
@@ -255,9 +258,13 @@ func (ps *producers) abortedBy(c *completed) abortedTxn {
 	return abortedTxn{c.producerID, c.firstOffset, c.lastOffset, stable}
 }
 
-// makeRoom forgets the idlest eighth when the limit is reached.
+// makeRoom forgets the idlest when the limit is reached, down to seven eighths of it.
 func (ps *producers) makeRoom() {
-	if len(ps.byID) < maxProducers {
+	most := maxProducers
+	if ps.short != nil && len(ps.byID) >= fewProducers && ps.short() {
+		most = fewProducers
+	}
+	if len(ps.byID) < most {
 		return
 	}
 	idle := make([]int64, 0, len(ps.byID))
@@ -273,7 +280,7 @@ func (ps *producers) makeRoom() {
 		}
 		return idle[i] < idle[j]
 	})
-	for _, id := range idle[:min(len(idle), maxProducers/8)] {
+	for _, id := range idle[:min(len(idle), len(ps.byID)-most+most/8)] {
 		delete(ps.byID, id)
 	}
 }

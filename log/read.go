@@ -81,7 +81,7 @@ type window [headerWindowBytes]byte
 // Errors: ErrOutOfRange below the log's start and above its end, ErrStorage where the
 // disk fails and inside a damaged range, ErrClosed.
 func (l *Log) Read(from int64, maxBytes int, upTo Mark, first bool) (Chunk, error) {
-	w := l.store.windows.Get().(*window)
+	w := l.store.windows.Get()
 	defer l.store.windows.Put(w)
 	var c Chunk
 	err := l.around(func() (err error) {

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rotpeter/rotpeter/internal/poison"
 	"github.com/rotpeter/rotpeter/internal/vfs"
 )
 
@@ -42,6 +43,9 @@ type Options struct {
 	ProducerExpirationCheck time.Duration // producer.id.expiration.check.interval.ms
 
 	Cleaner CleanerConfig // the zero value: nothing is compacted
+
+	RecordsBytes int64       // what a client's batch may be decompressed; 0 means batch.MaxRecordsBytes
+	Short        func() bool // memory is short: logs remember fewer producers; nil: it never is
 }
 
 // defaultOpenFiles is what the usual limit of 1024 descriptors allows beside connections
@@ -57,9 +61,9 @@ type Store struct {
 	lock io.Closer
 
 	files   fileCache
-	tools   sync.Pool // *tools
-	windows sync.Pool // *window
-	wide    sync.Pool // *[wideBytes]byte
+	tools   poison.Pool[tools]
+	windows poison.Pool[window]
+	wide    poison.Pool[[wideBytes]byte]
 
 	flusher flusher
 	janitor janitor
@@ -120,9 +124,6 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if s.files.limit == 0 {
 		s.files.limit = defaultOpenFiles
 	}
-	s.tools.New = func() any { return new(tools) }
-	s.windows.New = func() any { return new(window) }
-	s.wide.New = func() any { return new([wideBytes]byte) }
 	s.flusher.init(s)
 	s.janitor.init(s)
 	s.cleaner.init(s)

@@ -167,7 +167,7 @@ func (g *segment) withoutTimes() (e timeEntry, ok bool, err error) {
 // speak of another batch of the same append, has the index made again too. Error: errDoubt,
 // or the disk's.
 func (g *segment) confirmTime(e timeEntry) error {
-	w := g.l.store.windows.Get().(*window)
+	w := g.l.store.windows.Get()
 	defer g.l.store.windows.Put(w)
 	f, err := g.open()
 	if err != nil {
@@ -216,7 +216,7 @@ func (g *segment) searchFrom(e timeEntry, ok bool, timestamp, first int64) (Time
 	if doubt {
 		from = at
 	}
-	w := g.l.store.windows.Get().(*window)
+	w := g.l.store.windows.Get()
 	defer g.l.store.windows.Put(w)
 	f, err := g.open()
 	if err != nil {
@@ -261,7 +261,7 @@ func (g *segment) searchFrom(e timeEntry, ok bool, timestamp, first int64) (Time
 
 // firstOfBatch finds the first record of a batch that has its largest timestamp.
 func (g *segment) firstOfBatch(lastOffset, timestamp int64) (Timed, error) {
-	w := g.l.store.windows.Get().(*window)
+	w := g.l.store.windows.Get()
 	defer g.l.store.windows.Put(w)
 	f, err := g.open()
 	if err != nil {
@@ -304,7 +304,7 @@ func (g *segment) recordAt(f io.ReaderAt, h *batch.Header, pos int64, want func(
 		return notTimed(), g.failed("read", err)
 	}
 	found := notTimed()
-	t := g.l.store.tools.Get().(*tools)
+	t := g.l.store.tools.Get()
 	defer g.l.store.tools.Put(t)
 	visit := func(r batch.Brief) error {
 		offset, timestamp := h.BaseOffset+int64(r.OffsetDelta), h.BaseTimestamp+r.TimestampDelta

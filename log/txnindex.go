@@ -123,7 +123,7 @@ func (g *segment) readAborted() ([]abortedTxn, error) {
 		return nil, err
 	}
 	defer f.release()
-	w := g.l.store.windows.Get().(*window)
+	w := g.l.store.windows.Get()
 	defer g.l.store.windows.Put(w)
 	for i := range entries {
 		if err := checkStable(entries, i); err != nil {

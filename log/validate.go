@@ -11,7 +11,7 @@ import (
 type tools struct {
 	decoder batch.Decoder
 	encoder batch.Encoder
-	recoded []byte
+	recoded []byte `poison:"own"`
 	in      [1]incoming
 	check   recordCheck
 }
@@ -35,14 +35,14 @@ func (l *Log) validate(e *incoming, b []byte, nowMillis int64, c *Config, t *too
 	v := &t.check
 	v.begin(l.at, &e.h, c, nowMillis)
 	if to == h.Codec() {
-		if err := t.decoder.Scan(&e.h, e.b, batch.MaxRecordsBytes, v.visit); err != nil {
+		if err := t.decoder.Scan(&e.h, e.b, l.store.o.recordsBytes(), v.visit); err != nil {
 			return refusal(err)
 		}
 	}
 	// Kafka numbers the records of a compressed batch anew where it must rewrite it.
 	if to != h.Codec() || v.gaps && to != batch.None && v.errors == nil {
 		v.begin(l.at, &e.h, c, nowMillis)
-		t.recoded, err = t.encoder.Recode(t.recoded[:0], &t.decoder, &e.h, e.b, to, level, batch.MaxRecordsBytes, c.MaxMessageBytes, v.visit)
+		t.recoded, err = t.encoder.Recode(t.recoded[:0], &t.decoder, &e.h, e.b, to, level, l.store.o.recordsBytes(), c.MaxMessageBytes, v.visit)
 		if v.errors != nil { // they come before the size
 			return v.errors
 		}
@@ -61,6 +61,13 @@ func (l *Log) validate(e *incoming, b []byte, nowMillis int64, c *Config, t *too
 	}
 	e.h, err = batch.ParseHeader(e.b)
 	return refusal(err)
+}
+
+func (o *Options) recordsBytes() int64 {
+	if o.RecordsBytes > 0 {
+		return o.RecordsBytes
+	}
+	return batch.MaxRecordsBytes
 }
 
 // recordCheck holds the rules for single records.

@@ -49,7 +49,7 @@ func (g *segment) verify(from headers, all bool, pos, end int64) error {
 		v.w.next, v.w.sure = s.next, true
 	}
 	if end-v.w.pos > wideBytes {
-		wide := g.l.store.wide.Get().(*[wideBytes]byte)
+		wide := g.l.store.wide.Get()
 		defer g.l.store.wide.Put(wide)
 		v.w.wide = wide[:]
 	}
@@ -66,7 +66,7 @@ func (g *segment) verifyCopy(f io.ReaderAt, b []byte, pos int64) error {
 	if err != nil {
 		return g.uncopied(pos, err)
 	}
-	w := g.l.store.windows.Get().(*window)
+	w := g.l.store.windows.Get()
 	defer g.l.store.windows.Put(w)
 	from, err := g.walkTo(f, h.BaseOffset, g.size.Load(), w[:])
 	if err != nil {

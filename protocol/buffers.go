@@ -1,8 +1,9 @@
 package protocol
 
 import (
-	"sync"
 	"sync/atomic"
+
+	"github.com/rotpeter/rotpeter/internal/poison"
 )
 
 // The sizes of pooled buffers: 4 KiB to 1 MiB in steps of four, then doubling to
@@ -36,7 +37,7 @@ func bufferClass(n int) (class, size int) {
 // buffer is a pooled read buffer. Whoever keeps a part of it holds a reference;
 // the last one gives it back together with its memory credit.
 type buffer struct {
-	b      []byte
+	b      []byte `poison:"own"`
 	class  int
 	charge int64 // bytes of credit that go back with it
 	rest   int64 // of these, taken for the whole of a large frame; 0 = none
@@ -58,19 +59,19 @@ func (b *buffer) release() {
 // buffers is the pool of one server.
 type buffers struct {
 	credit *Credit
-	pools  [bufferClasses]sync.Pool
+	pools  [bufferClasses]poison.Pool[buffer]
 }
 
 // get returns a buffer of at least n bytes with one reference. charge is the
 // credit that the caller has taken for it.
 func (p *buffers) get(n int, charge int64) *buffer {
 	class, size := bufferClass(n)
-	var b *buffer
+	b := new(buffer)
 	if class >= 0 {
-		b, _ = p.pools[class].Get().(*buffer)
+		b = p.pools[class].Get()
 	}
-	if b == nil {
-		b = &buffer{b: make([]byte, size), class: class, home: p}
+	if b.b == nil {
+		b.b, b.class, b.home = make([]byte, size), class, p
 	}
 	b.charge = charge
 	b.refs.Store(1)
@@ -80,7 +81,9 @@ func (p *buffers) get(n int, charge int64) *buffer {
 func (p *buffers) put(b *buffer) {
 	p.credit.give(b.charge)
 	b.charge, b.rest = 0, 0
-	if b.class >= 0 {
-		p.pools[b.class].Put(b)
+	if b.class < 0 {
+		poison.Bytes(b.b)
+		return
 	}
+	p.pools[b.class].Put(b)
 }

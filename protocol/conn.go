@@ -139,6 +139,10 @@ func (c *conn) handle(f frame) *closing {
 			c.abandon(r)
 			return end
 		}
+		if r.row.Waits {
+			c.s.credit.give(r.charge)
+			r.charge = 0
+		}
 		r.wait(c.ctx)
 	}
 	if r.call.login != "" {
@@ -168,7 +172,7 @@ func (c *conn) encode(r *request) *closing {
 		return &closing{ReasonHangup, errNoResponse}
 	}
 	if c.out == nil {
-		c.out = c.s.outputs.Get().(*output)
+		c.out = c.s.outputs.Get()
 	}
 	n := c.out.answer(&r.call, r.row, r.answer.response)
 	c.out.takeCredit(c.s.credit)

@@ -125,7 +125,7 @@ func (c *conn) readWarm() bool {
 	in := &c.in
 	if in.chunk == nil || len(in.chunk.b)-in.r < 4 {
 		_, size := bufferClass(in.chunkBytes)
-		if !c.s.credit.tryFirst(int64(size)) {
+		if !c.s.credit.trySmall(int64(size)) {
 			return false
 		}
 		chunk := c.s.buffers.get(in.chunkBytes, int64(size))
@@ -195,7 +195,7 @@ func (c *conn) checkLength(n int) *closing {
 func (c *conn) gather(n int) *closing {
 	in := &c.in
 	if in.chunk == nil || len(in.chunk.b)-in.r < n {
-		chunk, end := c.take(max(n, in.chunkBytes))
+		chunk, end := c.take(max(n, in.chunkBytes), true)
 		if end != nil {
 			return end
 		}
@@ -234,13 +234,17 @@ func (in *input) adapt() {
 }
 
 // take gets a buffer of at least n bytes with memory credit for it, and waits for
-// that no longer than Limits.MemoryWait.
-func (c *conn) take(n int) (*buffer, *closing) {
+// that no longer than Limits.MemoryWait. small says that it is for requests that will need no more.
+func (c *conn) take(n int, small bool) (*buffer, *closing) {
 	_, size := bufferClass(n)
-	if c.s.credit.tryFirst(int64(size)) {
+	if small && c.s.credit.trySmall(int64(size)) || !small && c.s.credit.tryFirst(int64(size)) {
 		return c.s.buffers.get(n, int64(size)), nil
 	}
-	if end := c.waitCredit(int64(size), c.s.credit.waitFirst); end != nil {
+	wait := c.s.credit.waitFirst
+	if small {
+		wait = c.s.credit.waitSmall
+	}
+	if end := c.waitCredit(int64(size), wait); end != nil {
 		return nil, end
 	}
 	return c.s.buffers.get(n, int64(size)), nil
@@ -269,7 +273,7 @@ func (c *conn) readLarge(n int) (frame, *closing) {
 	if _, whole := bufferClass(n); n > largestFirst && int64(whole) > c.s.credit.largest() {
 		return frame{}, &closing{ReasonMemory, fmt.Errorf("a frame of %d bytes: %w", n, errNoCredit)}
 	}
-	b, end := c.take(min(n, max(largestChunk, min(in.proven, largestProven))))
+	b, end := c.take(min(n, max(largestChunk, min(in.proven, largestProven))), false)
 	if end != nil {
 		return frame{}, end
 	}
@@ -336,7 +340,7 @@ func (c *conn) enlarge(b *buffer, n int) (*buffer, *closing) {
 		larger.charge, larger.rest = b.charge, b.rest
 		b.charge = 0
 	case size <= largestFirst:
-		larger, end = c.take(size)
+		larger, end = c.take(size, false)
 	default:
 		_, whole := bufferClass(n)
 		if end = c.waitCredit(int64(whole), c.s.credit.waitRest); end == nil {
@@ -361,7 +365,7 @@ func (c *conn) decode(f frame) (*request, *closing) {
 	if string(h.clientID) != c.clientID {
 		c.clientID = string(h.clientID)
 	}
-	r := c.s.requests.Get().(*request)
+	r := c.s.requests.Get()
 	r.row, r.frame, r.body = row, len(f.b)+4, f.body
 	r.call = Call{
 		Key: h.key, Version: h.version, CorrelationID: h.correlationID,
@@ -369,22 +373,67 @@ func (c *conn) decode(f frame) (*request, *closing) {
 		Principal: c.principal, Peer: c.peer.Addr(), PeerPort: c.peer.Port(), Listener: c.s.listener,
 		SoftwareName: c.software[0], SoftwareVersion: c.software[1], ConnID: c.id,
 	}
-	if row.Raw {
+	if row.Raw && (row.Pipelined || len(body) <= cheapBody) {
 		return r, nil
 	}
 	own := append([]byte(nil), body...)
 	r.call.Body = own
 	f.body.release()
 	r.body = nil
+	if row.Raw {
+		if end := c.charge(r); end != nil {
+			c.recycle(r)
+			return nil, end
+		}
+		return r, nil
+	}
 	if h.version < row.Min || h.version > row.Max {
 		r.call.Body = nil // of an ApiVersions request that nobody here can read (KIP-511)
 		return r, nil
 	}
-	if err := c.decodeBody(r, own); err != nil {
+	if end := c.decodeCharged(r, own); end != nil {
 		c.recycle(r)
-		return nil, &closing{ReasonMalformedRequest, err}
+		return nil, end
 	}
 	return r, nil
+}
+
+// charge takes memory credit for the most that a request's bytes can become decoded. It waits while the request holds none.
+func (c *conn) charge(r *request) *closing {
+	body := len(r.call.Body)
+	most := min(decodedTimes*int64(body), c.s.credit.first)
+	wait := c.s.credit.waitFirst
+	if body <= largestChunk {
+		wait = c.s.credit.waitSmall
+	}
+	if end := c.waitCredit(most, wait); end != nil {
+		return end
+	}
+	r.charge = most
+	return nil
+}
+
+// decodeCharged decodes a request within the memory credit: first there must be enough for the most that its bytes can
+// become, since only then it shows what they do become.
+func (c *conn) decodeCharged(r *request, body []byte) *closing {
+	if len(body) > cheapBody {
+		if end := c.charge(r); end != nil {
+			return end
+		}
+	}
+	if err := c.decodeBody(r, body); err != nil {
+		return &closing{ReasonMalformedRequest, err}
+	}
+	if r.charge == 0 {
+		return nil
+	}
+	n := decodedBytes(r.call.Req) + int64(len(body))
+	if n > int64(c.s.limits.DecodedBytes) {
+		return &closing{ReasonMemory, fmt.Errorf("a request of %d bytes takes %d decoded, at most %d are allowed", len(body), n, c.s.limits.DecodedBytes)}
+	}
+	c.s.credit.give(r.charge - n)
+	r.charge = n
+	return nil
 }
 
 // checkHeader refuses what Kafka closes the connection for.

@@ -13,14 +13,19 @@ import (
 // A request larger than a read buffer takes its first piece before it knows
 // whether it will get the rest. So that requests can never wait for each other's
 // pieces, a quarter of the budget is kept for rests: whoever has got the credit
-// for its rest needs no more, finishes and gives it back.
+// for its rest needs no more, finishes and gives it back. An eighth is kept for
+// small requests, which take all that they need at once: what is small and honest
+// must not wait for a few that are large and slow.
 type Credit struct {
 	total   int64
 	first   int64 // how far first pieces may fill the budget
+	whole   int64 // how far rests may
 	used    atomic.Int64
-	waiting atomic.Int32 // length of both queues, so that give need not lock
+	waiting atomic.Int32 // length of all queues, so that give need not lock
+	hurried atomic.Int32 // length of smalls
 
 	mu     sync.Mutex
+	smalls []*creditWaiter // served before rests
 	rests  []*creditWaiter // served before firsts
 	firsts []*creditWaiter
 }
@@ -34,7 +39,7 @@ var errNoCredit = errors.New("the request memory budget can never hold the reque
 
 // NewCredit returns a budget of total bytes.
 func NewCredit(total int64) *Credit {
-	return &Credit{total: total, first: total - total/4}
+	return &Credit{total: total, first: total - total/4 - total/8, whole: total - total/8}
 }
 
 // Used returns how many bytes are taken. It can exceed the budget for a moment by
@@ -58,6 +63,21 @@ func (c *Credit) waitFirst(ctx context.Context, n int64) error {
 		return errNoCredit
 	}
 	return c.wait(ctx, n, &c.firsts)
+}
+
+// trySmall takes n bytes, all that a request needs, if they are there and nobody like it waits.
+func (c *Credit) trySmall(n int64) bool {
+	return c.hurried.Load() == 0 && c.take(n, c.total)
+}
+
+// waitSmall is trySmall that waits until ctx ends.
+func (c *Credit) waitSmall(ctx context.Context, n int64) error {
+	if n > c.total {
+		return errNoCredit
+	}
+	c.hurried.Add(1)
+	defer c.hurried.Add(-1)
+	return c.wait(ctx, n, &c.smalls)
 }
 
 // waitRest takes n bytes for the rest of a request whose first piece is held.
@@ -127,7 +147,7 @@ func (c *Credit) wait(ctx context.Context, n int64, queue *[]*creditWaiter) erro
 	return context.Cause(ctx)
 }
 
-// grantLocked gives what is there to those that wait, in their order, rests first.
+// grantLocked gives what is there to those that wait, in their order: small ones, rests, first pieces.
 func (c *Credit) grantLocked() {
 	grant := func(queue *[]*creditWaiter, limit int64) {
 		for len(*queue) > 0 && c.take((*queue)[0].n, limit) {
@@ -137,8 +157,11 @@ func (c *Credit) grantLocked() {
 			c.waiting.Add(-1)
 		}
 	}
-	grant(&c.rests, c.total)
-	if len(c.rests) == 0 {
+	grant(&c.smalls, c.total)
+	if len(c.smalls) > 0 {
+		return
+	}
+	if grant(&c.rests, c.whole); len(c.rests) == 0 {
 		grant(&c.firsts, c.first)
 	}
 }

@@ -41,6 +41,14 @@ type ForgottenTopic struct {
 	Partitions []int32
 }
 
+// Named is how many partitions the request names to be read.
+func (r *FetchRequest) Named() (n int) {
+	for i := range r.Topics {
+		n += len(r.Topics[i].Partitions)
+	}
+	return n
+}
+
 const (
 	fetchMin, fetchMax = 4, 18
 	fetchFlexible      = 12

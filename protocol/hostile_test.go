@@ -323,7 +323,7 @@ func TestMemoryCreditRunsOut(t *testing.T) {
 			version := c.Version
 			return Later(func(context.Context) Response { <-hold; return &ProduceResponse{Version: version} })
 		}
-		holders := make([]*peer, 12)
+		holders := make([]*peer, 16)
 		for i := range holders {
 			holders[i] = r.dial()
 			holders[i].send(produceRequest(1, -1, 60_000))

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/rotpeter/rotpeter/internal/poison"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 
 // output is what is to be written to a connection: bytes, with runs cut in.
 type output struct {
-	buf      []byte
+	buf      []byte `poison:"own"`
 	cuts     []cut
 	runBytes int      // sum of the cuts' runs
 	inlined  int      // bytes of runs copied into buf
@@ -145,6 +147,7 @@ func (s *Server) dropOutput(o *output) {
 	o.buf, o.cuts, o.releases, o.answered = o.buf[:0], o.cuts[:0], o.releases[:0], o.answered[:0]
 	o.runBytes, o.inlined, o.charge = 0, 0, 0
 	if cap(o.buf) > keepBytes {
+		poison.Bytes(o.buf)
 		o.buf = nil
 	}
 	s.outputs.Put(o)

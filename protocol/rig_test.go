@@ -105,7 +105,7 @@ func (r *rig) rows() []Row {
 			return r.fetch(c, &req)
 		})},
 		{Key: 3, Min: 0, Max: 13, FlexibleFrom: 9, Begin: begin(func(c *Call) Answer { return r.metadata(c) })},
-		{Key: 11, Min: 0, Max: 9, FlexibleFrom: 6, Begin: begin(func(c *Call) Answer { return r.join(c) })},
+		{Key: 11, Min: 0, Max: 9, FlexibleFrom: 6, Waits: true, Begin: begin(func(c *Call) Answer { return r.join(c) })},
 		{Key: 17, Min: 0, Max: 1, FlexibleFrom: -1, Open: true, Begin: begin(func(c *Call) Answer {
 			c.Login("User:" + c.Req.(*kmsg.SASLHandshakeRequest).Mechanism)
 			return Now(kmsg.NewPtrSASLHandshakeResponse())

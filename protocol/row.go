@@ -34,6 +34,10 @@ type Row struct {
 	// Limits.FrameBytes; rows without it are bound by Limits.OtherFrameBytes.
 	Pipelined bool
 
+	// Waits marks a row whose Later waits for what other clients do: the request gives back its memory credit before.
+	// What it is remembered for is state of the broker then, which has bounds of its own.
+	Waits bool
+
 	// Raw means that Begin decodes Call.Body itself. Otherwise Call.Req holds the
 	// decoded request.
 	Raw bool

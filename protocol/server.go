@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/rotpeter/rotpeter/internal/poison"
 )
 
 // Options says what a Server serves.
@@ -32,6 +34,9 @@ type Options struct {
 	// Limits.RequestMemoryBytes.
 	Credit *Credit
 
+	// Short, if not nil, tells that memory is short: new connections are closed. It is called for each of them.
+	Short func() bool
+
 	// ConnIDs counts the connections of all servers that have it, for Call.ConnID; nil: this server counts its own.
 	ConnIDs *atomic.Uint64
 
@@ -49,11 +54,12 @@ type Server struct {
 	observe      func(Observation)
 	observeConn  func(ConnEvent)
 	requireLogin bool
+	short        func() bool
 	rows         []*Row // by key
 	credit       *Credit
 	buffers      buffers
-	requests     sync.Pool // of *request
-	outputs      sync.Pool // of *output
+	requests     poison.Pool[request]
+	outputs      poison.Pool[output]
 
 	waits  context.Context // ends when a shutdown begins
 	endAll context.CancelFunc
@@ -78,7 +84,7 @@ type Server struct {
 func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		listener: o.Listener, limits: o.Limits.withDefaults(), log: o.Log,
-		observe: o.Observe, observeConn: o.ObserveConn, requireLogin: o.RequireLogin, credit: o.Credit, connIDs: o.ConnIDs,
+		observe: o.Observe, observeConn: o.ObserveConn, requireLogin: o.RequireLogin, credit: o.Credit, connIDs: o.ConnIDs, short: o.Short,
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 		perPeer: map[netip.Addr]int{}, closed: map[Reason]uint64{},
 	}
@@ -92,8 +98,6 @@ func NewServer(o Options) (*Server, error) {
 		s.credit = NewCredit(s.limits.RequestMemoryBytes)
 	}
 	s.buffers.credit = s.credit
-	s.requests.New = func() any { return new(request) }
-	s.outputs.New = func() any { return new(output) }
 	for i := range o.Rows {
 		if err := s.addRow(&o.Rows[i]); err != nil {
 			return nil, err
@@ -187,6 +191,7 @@ var errServerClosed = errors.New("the server was shut down")
 func (s *Server) start(nc net.Conn) {
 	peer := peerOf(nc)
 	c := newConn(s, nc, peer)
+	short := s.short != nil && s.short()
 	s.mu.Lock()
 	reason := Reason("")
 	switch {
@@ -194,6 +199,8 @@ func (s *Server) start(nc net.Conn) {
 		reason = ReasonShutdown
 	case len(s.conns) >= s.limits.Connections || s.perPeer[peer.Addr()] >= s.limits.ConnectionsPerAddress:
 		reason = ReasonTooMany
+	case short:
+		reason = ReasonMemory
 	default:
 		s.conns[c] = struct{}{}
 		s.perPeer[peer.Addr()]++

@@ -155,15 +155,18 @@ func TestNothingIsLeftWhenThePeerGoes(t *testing.T) {
 
 func TestCreditQueues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := NewCredit(1000) // firsts up to 750
-		if !c.tryFirst(700) || c.tryFirst(51) {
-			t.Fatal("firsts do not end at three quarters")
+		c := NewCredit(1000) // firsts up to 625, rests up to 875
+		if !c.tryFirst(600) || c.tryFirst(26) {
+			t.Fatal("firsts do not end at five eighths")
 		}
 		if err := c.waitRest(t.Context(), 251); !errors.Is(err, errNoCredit) {
 			t.Errorf("a rest of more than a quarter: %v", err)
 		}
-		if err := c.waitFirst(t.Context(), 751); !errors.Is(err, errNoCredit) {
-			t.Errorf("a first of more than three quarters: %v", err)
+		if err := c.waitFirst(t.Context(), 626); !errors.Is(err, errNoCredit) {
+			t.Errorf("a first of more than five eighths: %v", err)
+		}
+		if err := c.waitSmall(t.Context(), 1001); !errors.Is(err, errNoCredit) {
+			t.Errorf("a small one of more than all: %v", err)
 		}
 		var order []string
 		wait := func(name string, f func(context.Context, int64) error, n int64) {
@@ -182,23 +185,28 @@ func TestCreditQueues(t *testing.T) {
 		if c.tryFirst(1) {
 			t.Error("a newcomer overtakes")
 		}
+		if !c.trySmall(150) {
+			t.Error("a small one has to wait for large ones")
+		}
+		wait("small 50", c.waitSmall, 50)
+		if c.trySmall(1) {
+			t.Error("a small newcomer overtakes")
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := c.waitRest(ctx, 250); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a rest that never fits: %v", err)
 		}
-		c.give(200) // the rest goes first and fills it again
-		synctest.Wait()
-		c.give(300) // 750 used with the next one
-		synctest.Wait()
-		c.give(10)
-		synctest.Wait()
-		if !slices.Equal(order, []string{"rest 250", "rest 200", "first 100", "first 10"}) {
+		for _, n := range []int64{100, 300, 330, 10} { // to 900, 650, 520 and 610, and one more fits each time
+			c.give(n)
+			synctest.Wait()
+		}
+		if !slices.Equal(order, []string{"rest 250", "small 50", "rest 200", "first 100", "first 10"}) {
 			t.Errorf("order: %q", order)
 		}
 		c.force(5000)
 		c.give(5000)
-		if c.Used() != 750 || c.Total() != 1000 {
+		if c.Used() != 620 || c.Total() != 1000 {
 			t.Errorf("%d of %d bytes are used", c.Used(), c.Total())
 		}
 	})

@@ -60,8 +60,13 @@ func serveConfig(ctx context.Context, c *settings, log *slog.Logger, stdout io.W
 	for _, w := range c.GivenWithoutEffect() {
 		log.Info("a setting has no effect here", "setting", w)
 	}
+	limit, err := memoryLimit(c.Config, goLimit(), os.DirFS("/"))
+	if err != nil {
+		return err
+	}
+	limit.apply(log)
 	o := broker.Options{
-		Config: c.Config, FS: vfs.OS(), Dir: dir, LogDirs: dirs, Log: log, Version: version,
+		Config: c.Config, MemoryMax: limit.max, FS: vfs.OS(), Dir: dir, LogDirs: dirs, Log: log, Version: version,
 		NewID: func() (id [16]byte) {
 			rand.Read(id[:])
 			id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a UUID of version 4, as Kafka's

@@ -61,6 +61,7 @@ var rooms = map[string]room{
 	"internal/pipenet":   {},
 	"internal/script":    {},
 	"internal/mutant":    {},
+	"internal/poison":    {},
 	// A command: it runs the tests of the others.
 	"internal/mutant/hunt": {imports: []string{"internal/mutant"}},
 	"internal/arch":        {},
