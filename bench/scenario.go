@@ -14,14 +14,20 @@ import (
 // scenario is one row of the table of docs/PERFORMANCE.md.
 type scenario struct {
 	id, name string
-	durable  bool // acks=all from stable storage
-	quick    bool // also part of a quick run
+	durable  bool     // acks=all from stable storage
+	settings []string // of brokers that have Kafka's
+	quick    bool     // also part of a quick run
+	explicit bool     // only if it is asked for by -scenarios
+	fresh    bool     // each run has a broker that was just started on an empty directory
 	bytes    int64
 	kind     kind
+	unit     string // of the headline, if kind is value
 	run      func(e *env) (run, error)
 	skip     func(target string) bool
 	gate     *gate
 }
+
+func (s *scenario) wishes() wishes { return wishes{s.durable, s.settings} }
 
 // kind is what a scenario's headline is.
 type kind int
@@ -47,7 +53,7 @@ func (s *scenario) line(r *run) string {
 	case latency:
 		return fmt.Sprintf("p50 %7.0f us, p99 %7.0f us, p99.9 %7.0f us, foreign %.2f", r.P50, r.P99, r.P999, r.Foreign)
 	}
-	return fmt.Sprintf("%.2f, foreign %.2f", r.Value, r.Foreign)
+	return fmt.Sprintf("%s %s%s, %s, foreign %.2f", figure(r.Value), s.unit, r.alsoText(), s.kind.costText(r), r.Foreign)
 }
 
 // create makes the run's topic.
@@ -175,7 +181,10 @@ func delivered(perSecond float64, consumers int) func(*env) (run, error) {
 }
 
 // table is all scenarios, in order.
-func table() []*scenario {
+func table() []*scenario { return append(loads(), lives()...) }
+
+// loads are those whose broker only serves.
+func loads() []*scenario {
 	const gb = 1 << 30
 	return []*scenario{
 		{id: "P1", name: "produce 100 B, 10 partitions, linger 5 ms (franz-go)", kind: throughput, bytes: gb, run: franzProduce(100, 10, kgo.NoCompression()),
