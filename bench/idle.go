@@ -23,7 +23,7 @@ func onlyOurs(target string) bool { return target != ours }
 // shared is a topic of all runs on this broker: some are costly to make. It answers the ends of its partitions.
 func (e *env) shared(name string, partitions int, settings ...string) (map[int32]int64, error) {
 	e.topic, e.made = name, false
-	_, err := raw.Ask(e.ctx, e.broker.addr, raw.CreateTopic(name, partitions, settings...))
+	err := e.createTopic(partitions, settings...)
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return nil, err
 	}

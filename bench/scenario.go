@@ -59,8 +59,23 @@ func (s *scenario) line(r *run) string {
 // create makes the run's topic.
 func (e *env) create(partitions int) error {
 	e.made = true
-	_, err := raw.Ask(e.ctx, e.broker.addr, raw.CreateTopic(e.topic, partitions))
-	return err
+	return e.createTopic(partitions)
+}
+
+// createTopic makes a topic, by steps where Kafka's controller refuses so many partitions by one request: it writes at most
+// 10,000 records for one (ReplicationControlManager).
+func (e *env) createTopic(partitions int, settings ...string) error {
+	const atOnce = 5000
+	if _, err := raw.Ask(e.ctx, e.broker.addr, raw.CreateTopic(e.topic, min(partitions, atOnce), settings...)); err != nil {
+		return err
+	}
+	for n := atOnce; n < partitions; {
+		n = min(n+atOnce, partitions)
+		if _, err := raw.Ask(e.ctx, e.broker.addr, raw.CreatePartitions(e.topic, n)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clean deletes the run's topic, so that its bytes do not weigh on the next run.

@@ -19,14 +19,31 @@ func Ask(ctx context.Context, addr string, req kmsg.Request) (kmsg.Response, err
 	if err != nil {
 		return nil, err
 	}
-	if r, ok := resp.(*kmsg.CreateTopicsResponse); ok {
+	switch r := resp.(type) {
+	case *kmsg.CreateTopicsResponse:
 		for _, t := range r.Topics {
 			if t.ErrorCode != 0 {
 				return nil, fmt.Errorf("create topic %s: %w", t.Topic, kerr.ErrorForCode(t.ErrorCode))
 			}
 		}
+	case *kmsg.CreatePartitionsResponse:
+		for _, t := range r.Topics {
+			if t.ErrorCode != 0 {
+				return nil, fmt.Errorf("create partitions of %s: %w", t.Topic, kerr.ErrorForCode(t.ErrorCode))
+			}
+		}
 	}
 	return resp, nil
+}
+
+// CreatePartitions asks that a topic has so many partitions.
+func CreatePartitions(name string, partitions int) *kmsg.CreatePartitionsRequest {
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	req.Version, req.TimeoutMillis = 1, 30_000
+	t := kmsg.NewCreatePartitionsRequestTopic()
+	t.Topic, t.Count = name, int32(partitions)
+	req.Topics = append(req.Topics, t)
+	return req
 }
 
 // CreateTopic asks for a topic. settings are pairs of a name and a value.
