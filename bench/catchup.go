@@ -26,7 +26,7 @@ func catchUp(perSecond float64) func(*env) (run, error) {
 		if want == 0 {
 			want = 2 * gib
 		}
-		if _, _, err := backlog.fill(partitions, want); err != nil {
+		if _, _, err := backlog.fill(partitions, 64<<10, want); err != nil {
 			return run{}, err
 		}
 		if err := e.create(partitions); err != nil {

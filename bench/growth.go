@@ -88,6 +88,7 @@ func (b *bench) grow(ctx context.Context, only string, r *report) error {
 }
 
 func (b *bench) compare(ctx context.Context, g *growth) (grown, error) {
+	b.growing = g.id
 	small, large, end, err := g.prepare(b, ctx)
 	if end != nil {
 		defer end()
@@ -95,10 +96,12 @@ func (b *bench) compare(ctx context.Context, g *growth) (grown, error) {
 	if err != nil {
 		return grown{}, err
 	}
+	defer func() { b.which = "" }()
 	var figures [2][]float64
 	for i := range b.repetitions {
 		for j := range 2 {
 			which := (i + j) % 2
+			b.which = [...]string{"-base", "-grown"}[which]
 			v, err := [2]func() (float64, error){small, large}[which]()
 			if err != nil {
 				return grown{}, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,7 +21,7 @@ func growthTable() []*growth {
 		{id: "GP", name: "produce to 10 partitions", base: "10 in the broker", grown: "10,000", unit: perRecord, most: 1.15, prepare: besidePartitions},
 		{id: "GR", name: "produce to partitions of one request", base: "1", grown: "100, franz-go", unit: perRecord, most: 1.5, prepare: toPartitions},
 		{id: "GL", name: "produce", base: "to an empty log", grown: "behind GiBs in segments of 64 MiB", unit: perRequest, most: 1.1, prepare: behindLog},
-		{id: "GI", name: "find an offset in 1 GiB", base: "1 segment", grown: "1,000", unit: perRequest, most: 1.5, prepare: amongSegments},
+		{id: "GI", name: "fetch 4 KiB from anywhere in 1 GiB", base: "1 segment", grown: "1,000", unit: perRequest, most: 1.5, prepare: amongSegments},
 		{id: "GS", name: "incremental fetch of one partition", base: "10 idle ones in the session", grown: "1,000", unit: perRequest, most: 1.2, prepare: besideIdle},
 		{id: "GW", name: "produce to a partition with a waiting consumer", base: "no others wait", grown: "5,000 wait elsewhere", unit: perRequest, most: 1.1, prepare: besideWaiters},
 		{id: "GF", name: "deliver 1,000 records/s", base: "to 1 consumer", grown: "to 50", unit: perRecord, most: 1.2, prepare: toConsumers},
@@ -28,7 +29,7 @@ func growthTable() []*growth {
 		{id: "GH", name: "join by the newer protocol", base: "10 members", grown: "100", unit: "ms", most: 12, prepare: ofMembers(consumerJoin)},
 		{id: "GC", name: "live memory", base: "1,000 connections", grown: "5,000", unit: "bytes a connection", most: 1.1, prepare: liveMemory(1000, 5000, heldByConnections)},
 		{id: "GT", name: "live memory", base: "1,000 partitions", grown: "10,000", unit: "bytes a partition", most: 1.1, prepare: liveMemory(1000, 10_000, heldByPartitions)},
-		{id: "GM", name: "live memory", base: "100 members of a group", grown: "1,000", unit: "bytes a member", most: 1.1, prepare: liveMemory(100, 1000, heldByMembers)},
+		{id: "GM", name: "live memory", base: "100 members of a group with their connections", grown: "1,000", unit: "bytes a member", most: 1.1, prepare: liveMemory(100, 1000, heldByMembers)},
 		{id: "GB", name: "start after a clean stop", base: "0.2 GiB", grown: "2 GiB", unit: "ms", most: 1.1, prepare: startBehind(gib/5, 2*gib)},
 	}
 }
@@ -47,7 +48,11 @@ func (b *bench) side(ctx context.Context, settings ...string) (*env, error) {
 		return nil, err
 	}
 	b.topics++
-	return &env{ctx: ctx, bench: b, broker: k, topic: "growth", warm: min(b.warm, time.Second), seconds: min(b.seconds, growthSeconds), run: b.topics, backlog: b.backlog}, nil
+	e := &env{ctx: ctx, bench: b, broker: k, topic: "growth", warm: min(b.warm, time.Second), seconds: min(b.seconds, growthSeconds), run: b.topics, backlog: b.backlog}
+	if b.tools.profile {
+		e.profile = filepath.Join(b.out, b.growing)
+	}
+	return e, nil
 }
 
 // sides are two brokers of ours; end stops both.
@@ -99,14 +104,20 @@ func besidePartitions(b *bench, ctx context.Context) (small, large func() (float
 	return cpuPer(recordsOf, few.smallBatches(10, 1, 5)), cpuPer(recordsOf, many.smallBatches(10, 1, 5)), end, nil
 }
 
+// next is the run with a topic of its own.
+func (e *env) next() *env {
+	e.bench.topics++
+	one := *e
+	one.topic = fmt.Sprintf("growth-%d", e.bench.topics)
+	return &one
+}
+
 // again runs a scenario in a topic of its own each time.
 func (e *env) again(s func(*env) (run, error)) func() (run, error) {
 	return func() (run, error) {
-		e.bench.topics++
-		one := *e
-		one.topic = fmt.Sprintf("growth-%d", e.bench.topics)
+		one := e.next()
 		defer one.clean()
-		return s(&one)
+		return s(one)
 	}
 }
 
@@ -140,7 +151,7 @@ func behindLog(b *bench, ctx context.Context) (small, large func() (float64, err
 	}
 	long.topic = "long"
 	if _, err = long.shared(long.topic, 1, "segment.bytes", "67108864"); err == nil {
-		_, _, err = long.fill(1, want)
+		_, _, err = long.fill(1, 64<<10, want)
 	}
 	short := e.again(func(one *env) (run, error) {
 		if err := one.create(1); err != nil {
@@ -161,7 +172,7 @@ func amongSegments(b *bench, ctx context.Context) (small, large func() (float64,
 		if _, err := one.shared(topic, 1, "segment.bytes", segmentBytes); err != nil {
 			return nil, err
 		}
-		if _, _, err := one.fill(1, 1000<<20); err != nil {
+		if _, _, err := one.fill(1, 4<<10, 1000<<20); err != nil {
 			return nil, err
 		}
 		ends, err := one.ends(1)
@@ -183,7 +194,7 @@ func besideIdle(b *bench, ctx context.Context) (small, large func() (float64, er
 		return nil, nil, nil, err
 	}
 	if _, err := e.shared("session", 1001); err == nil {
-		_, _, err = e.fill(1, gib/16)
+		_, _, err = e.fill(1, 16<<10, gib/16)
 	}
 	fetches := func(idle int) func() (run, error) {
 		return func() (run, error) {
@@ -271,8 +282,9 @@ func (e *env) live() (float64, error) {
 	return heap + stacks, errors.Join(err1, err2)
 }
 
-// liveMemory compares what few and many of something take each, on brokers that were just started.
-func liveMemory(few, many int, hold func(e *env, n int) (measure func() error, release func(), err error)) func(*bench, context.Context) (small, large func() (float64, error), end func(), err error) {
+// liveMemory compares what few and many of something take each, on brokers that were just started. A tenth of them is there before, so
+// that what is made only once does not count.
+func liveMemory(few, many int, hold func(e *env, n int) (more func(n int) error, release func(), err error)) func(*bench, context.Context) (small, large func() (float64, error), end func(), err error) {
 	return func(b *bench, ctx context.Context) (small, large func() (float64, error), end func(), err error) {
 		each := func(n int) func() (float64, error) {
 			return func() (float64, error) {
@@ -281,54 +293,54 @@ func liveMemory(few, many int, hold func(e *env, n int) (measure func() error, r
 					return 0, err
 				}
 				defer e.broker.stop()
-				make, release, err := hold(e, n)
+				more, release, err := hold(e, n)
 				if err != nil {
 					return 0, err
 				}
 				defer release()
-				before, err1 := e.live()
-				err2 := make()
-				after, err3 := e.live()
-				return (after - before) / float64(n), errors.Join(err1, err2, err3)
+				err1 := more(n / 10)
+				before, err2 := e.live()
+				err3 := more(n - n/10)
+				after, err4 := e.live()
+				return (after - before) / float64(n-n/10), errors.Join(err1, err2, err3, err4)
 			}
 		}
 		return each(few), each(many), nil, nil
 	}
 }
 
-func heldByConnections(e *env, n int) (make func() error, release func(), err error) {
-	first, err := e.connect(10)
-	hangUp := first
-	return func() error {
-		more, err := e.connect(n)
-		if err == nil {
-			hangUp = func() { first(); more() }
-		}
-		return err
-	}, func() { hangUp() }, err
+func heldByConnections(e *env, _ int) (more func(n int) error, release func(), err error) {
+	var all []func()
+	return func(n int) error {
+			hangUp, err := e.connect(n)
+			if err == nil {
+				all = append(all, hangUp)
+			}
+			return err
+		}, func() {
+			for _, hangUp := range all {
+				hangUp()
+			}
+		}, nil
 }
 
-func heldByPartitions(e *env, n int) (make func() error, release func(), err error) {
-	first := *e
-	first.topic = "first"
-	return func() error { return e.filledTopic(n, true) }, func() {}, first.filledTopic(10, true)
+func heldByPartitions(e *env, _ int) (more func(n int) error, release func(), err error) {
+	return func(n int) error { return e.next().filledTopic(n, true) }, func() {}, nil
 }
 
-// heldByMembers: each member has one partition.
-func heldByMembers(e *env, n int) (make func() error, release func(), err error) {
+// heldByMembers: each member has one partition in the end, and a connection.
+func heldByMembers(e *env, n int) (more func(n int) error, release func(), err error) {
 	if err := e.create(n); err != nil {
 		return nil, nil, err
 	}
 	g := &raw.Group{Addr: e.broker.addr, Name: "members", Topic: e.topic, Partitions: n}
-	if err := g.Connect(e.ctx, n); err != nil {
-		g.Close()
-		return nil, nil, err
-	}
-	if err := g.Greet(hello()); err != nil { // so that connections have what they have once they were used
-		g.Close()
-		return nil, nil, err
-	}
-	return func() error { _, err := g.Consumer(); return err }, g.Close, nil
+	return func(n int) error {
+		if err := g.Connect(e.ctx, n); err != nil {
+			return err
+		}
+		_, err := g.Consumer()
+		return err
+	}, g.Close, nil
 }
 
 // startBehind compares the time of a start after a clean stop with little and with much in the logs.
@@ -343,7 +355,7 @@ func startBehind(little, much int64) func(*bench, context.Context) (small, large
 			if err := e.create(partitions); err != nil {
 				return err
 			}
-			_, _, err := e.fill(partitions, bytes)
+			_, _, err := e.fill(partitions, 64<<10, bytes)
 			return errors.Join(err, e.broker.halt(false))
 		}
 		start := func(e *env) func() (float64, error) {

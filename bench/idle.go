@@ -99,7 +99,19 @@ const singles = 100 // messages to waiting consumers
 func longPoll(consumers, each int) func(*env) (run, error) {
 	return func(e *env) (run, error) {
 		n := consumers * each
-		ends, err := e.shared("long-poll", n)
+		if _, err := e.shared("long-poll", n); err != nil {
+			return run{}, err
+		}
+		// A broker that makes files with the first record has made them.
+		c, err := raw.Dial(e.ctx, e.broker.addr)
+		if err != nil {
+			return run{}, err
+		}
+		err = produceEach(c, e.topic, n)
+		if err := errors.Join(err, c.Close()); err != nil {
+			return run{}, err
+		}
+		ends, err := e.ends(n)
 		if err != nil {
 			return run{}, err
 		}

@@ -59,6 +59,8 @@ type bench struct {
 	backlog     int64  // bytes
 	soak        time.Duration
 	topics      int
+	growing     string // id of an assertion of growth
+	which       string // side of an assertion of growth, in names of profiles
 }
 
 // outcome is all runs of one scenario, by target.
@@ -176,7 +178,7 @@ func (b *bench) once(ctx context.Context, s *scenario, k *broker, warm time.Dura
 		bench: b, backlog: b.backlog, soak: b.soak, run: b.topics,
 	}
 	if b.tools.profile {
-		e.profile = filepath.Join(b.out, s.id+".pprof")
+		e.profile = filepath.Join(b.out, s.id)
 	}
 	defer e.clean()
 	if s.bytes > 0 {
@@ -216,7 +218,7 @@ type env struct {
 	backlog int64 // bytes of log, of scenarios that need one
 	soak    time.Duration
 
-	profile  string // file for a profile of the measured time
+	profile  string // file for a profile of the measured time, without its ending
 	profiled chan error
 
 	from, to reading
@@ -232,8 +234,9 @@ func (e *env) window(begin bool) {
 	if begin {
 		e.from = r
 		if e.profile != "" && e.broker.http != "" {
-			e.profiled = make(chan error, 1)
-			go func() { e.profiled <- fetchProfile(e.ctx, e.broker.http, e.seconds, e.profile) }()
+			done, file := make(chan error, 1), e.profile+e.bench.which+".pprof"
+			e.profiled = done
+			go func() { done <- fetchProfile(e.ctx, e.broker.http, e.seconds, file) }()
 		}
 	} else {
 		e.to = r
@@ -264,6 +267,10 @@ func fetchProfile(ctx context.Context, addr string, seconds time.Duration, file 
 
 // filled is a run with what the readings say.
 func (e *env) filled(r run) (run, error) {
+	if e.profiled != nil {
+		e.err = errors.Join(e.err, <-e.profiled)
+		e.profiled = nil
+	}
 	if e.err != nil {
 		return r, e.err
 	}

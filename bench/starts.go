@@ -135,7 +135,7 @@ func recovery() func(*env) (run, error) {
 		if want == 0 {
 			want = gib
 		}
-		bytes, records, err := e.fill(partitions, want)
+		bytes, records, err := e.fill(partitions, 64<<10, want)
 		if err != nil {
 			return run{}, err
 		}
@@ -179,14 +179,14 @@ func recovery() func(*env) (run, error) {
 	}
 }
 
-// fill produces some bytes to the run's topic.
-func (e *env) fill(partitions int, want int64) (bytes, records int64, err error) {
+// fill produces some bytes in batches of some bytes to the run's topic.
+func (e *env) fill(partitions, batch int, want int64) (bytes, records int64, err error) {
 	if err := touch(min(want*3/2, available()/2)); err != nil {
 		return 0, 0, err
 	}
 	for bytes < want {
 		l := raw.Load{Addr: e.broker.addr, Connections: 1, InFlight: 4, Measure: 100 * time.Millisecond}
-		res, err := (raw.Produce{Load: l, Topic: e.topic, Partitions: partitions, Batch: 64 << 10, Record: 1000, Acks: 1}).Run(e.ctx)
+		res, err := (raw.Produce{Load: l, Topic: e.topic, Partitions: partitions, Batch: batch, Record: 1000, Acks: 1}).Run(e.ctx)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -289,12 +289,3 @@ func uuid(group string, i int) string {
 	binary.BigEndian.PutUint32(b[12:], uint32(i)+1)
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
-
-// Greet has each member ask something else first.
-func (g *Group) Greet(req kmsg.Request) error {
-	_, err := g.all(func(m *member) error {
-		_, err := m.c.Do(req)
-		return err
-	})
-	return err
-}
