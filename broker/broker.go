@@ -27,6 +27,8 @@ type Options struct {
 	// of log.dirs; none means Dir alone. They are made if they do not exist.
 	Dir     string
 	LogDirs []string
+	// OpenFiles bounds how many files of segments are kept open, over all directories; 0 means 1024 in each.
+	OpenFiles int
 
 	// Listeners are open sockets, which the broker closes when it stops.
 	Listeners []Listener

@@ -124,7 +124,8 @@ func (b *Broker) storeOptions(o Options) log.Options {
 	c := o.Config
 	return log.Options{
 		Log: b.log, NewID: o.NewID,
-		Random: func() int64 { return int64(uint32(o.Random())) },
+		Random:    func() int64 { return int64(uint32(o.Random())) },
+		OpenFiles: o.OpenFiles / max(len(o.LogDirs), 1),
 		Known: func(id [16]byte) bool {
 			im := b.image()
 			return im != nil && im.TopicByID(id) != nil
