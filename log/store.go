@@ -60,6 +60,7 @@ type Store struct {
 	tools   sync.Pool // *tools
 	windows sync.Pool // *window
 	wide    sync.Pool // *[wideBytes]byte
+	pieces  sync.Pool // *indexPiece
 
 	flusher flusher
 	janitor janitor
@@ -122,6 +123,7 @@ func OpenStore(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	}
 	s.tools.New = func() any { return new(tools) }
 	s.windows.New = func() any { return new(window) }
+	s.pieces.New = func() any { return new(indexPiece) }
 	s.wide.New = func() any { return new([wideBytes]byte) }
 	s.flusher.init(s)
 	s.janitor.init(s)
