@@ -1,5 +1,17 @@
 package main
 
+// knownTools are the scenarios with Kafka's own tools.
+func knownTools() []*scenario {
+	const gb = 1 << 30
+	return []*scenario{
+		{id: "K1", name: "kafka-producer-perf-test, 1,000 B, 10 partitions, acks=all", kind: throughput, bytes: gb, skip: isKfake, run: producerPerf()},
+		{id: "K2", name: "kafka-consumer-perf-test, 1,000 B, 10 partitions", kind: throughput, bytes: gb, skip: notKafka, run: consumerPerf()},
+	}
+}
+
+// isKfake is the broker that is there for clients in Go.
+func isKfake(target string) bool { return target == "kfake" }
+
 // lives are the scenarios about what brokers hold, forget and take up again.
 func lives() []*scenario {
 	const (

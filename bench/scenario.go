@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -196,7 +197,7 @@ func delivered(perSecond float64, consumers int) func(*env) (run, error) {
 }
 
 // table is all scenarios, in order.
-func table() []*scenario { return append(loads(), lives()...) }
+func table() []*scenario { return slices.Concat(loads(), knownTools(), lives()) }
 
 // loads are those whose broker only serves.
 func loads() []*scenario {
