@@ -34,8 +34,8 @@ func growthTable() []*growth {
 	}
 }
 
-// growthSeconds is the most that one figure of an assertion is measured: many short runs in turn say more than few long ones.
-const growthSeconds = 4 * time.Second
+// growthMost is the most that one figure of an assertion is measured: many short runs in turn say more than few long ones.
+const growthMost = 4 * time.Second
 
 // side is a run of its own on a broker of ours that was just started. The caller stops the broker.
 func (b *bench) side(ctx context.Context, settings ...string) (*env, error) {
@@ -48,7 +48,7 @@ func (b *bench) side(ctx context.Context, settings ...string) (*env, error) {
 		return nil, err
 	}
 	b.topics++
-	e := &env{ctx: ctx, bench: b, broker: k, topic: "growth", warm: min(b.warm, time.Second), seconds: min(b.seconds, growthSeconds), run: b.topics, backlog: b.backlog}
+	e := &env{ctx: ctx, bench: b, broker: k, topic: "growth", warm: min(b.warm, time.Second), seconds: min(b.seconds, growthMost), run: b.topics, backlog: b.backlog}
 	if b.tools.profile {
 		e.profile = filepath.Join(b.out, b.growing)
 	}
@@ -193,7 +193,7 @@ func besideIdle(b *bench, ctx context.Context) (small, large func() (float64, er
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if _, err := e.shared("session", 1001); err == nil {
+	if _, err = e.shared("session", 1001); err == nil {
 		_, _, err = e.fill(1, 16<<10, gib/16)
 	}
 	fetches := func(idle int) func() (run, error) {
