@@ -56,6 +56,8 @@ type Listener struct {
 type Broker struct {
 	log        *slog.Logger
 	conf       atomic.Pointer[config.Config]
+	plainView  atomic.Pointer[resolved] // see topicLogConfig
+	lastView   atomic.Pointer[resolved]
 	static     *config.Config
 	authorizer Authorizer
 	newID      func() [16]byte
