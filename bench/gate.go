@@ -107,3 +107,11 @@ func belowKafka() *gate {
 func residentGate(partitions int) *gate {
 	return alsoAtMost(30+4e-3*float64(partitions), "MB resident")
 }
+
+// nearPlain: against a file that is written and synced in sequence.
+func nearPlain() *gate {
+	return about("at least 0.9 of a plain file's speed", func(r *run) (string, bool) {
+		is := r.Also["of a plain file's speed"]
+		return figure(is), is >= 0.9
+	})
+}

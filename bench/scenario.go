@@ -42,19 +42,19 @@ const (
 
 // line tells a run in a line.
 func (s *scenario) line(r *run) string {
-	cpu := ""
+	cpu, also := "", r.alsoText()
 	if r.BrokerCPU > 0 && r.Bytes > 0 {
 		cpu = fmt.Sprintf(", %.3f CPU-s/GB", r.BrokerCPU/(float64(r.Bytes)/1e9))
 	}
 	switch s.kind {
 	case throughput:
-		return fmt.Sprintf("%8.1f MB/s%s, foreign %.2f", float64(r.Bytes)/1e6/r.Seconds, cpu, r.Foreign)
+		return fmt.Sprintf("%8.1f MB/s%s%s, foreign %.2f", float64(r.Bytes)/1e6/r.Seconds, cpu, also, r.Foreign)
 	case requests:
 		return fmt.Sprintf("%8.0f requests/s, %.1f us of CPU each, p99 %.0f us, foreign %.2f", float64(r.Requests)/r.Seconds, r.BrokerCPU*1e6/float64(max(r.Requests, 1)), r.P99, r.Foreign)
 	case latency:
-		return fmt.Sprintf("p50 %7.0f us, p99 %7.0f us, p99.9 %7.0f us, foreign %.2f", r.P50, r.P99, r.P999, r.Foreign)
+		return fmt.Sprintf("p50 %7.0f us, p99 %7.0f us, p99.9 %7.0f us%s, foreign %.2f", r.P50, r.P99, r.P999, also, r.Foreign)
 	}
-	return fmt.Sprintf("%s %s%s, %s, foreign %.2f", figure(r.Value), s.unit, r.alsoText(), s.kind.costText(r), r.Foreign)
+	return fmt.Sprintf("%s %s%s, %s, foreign %.2f", figure(r.Value), s.unit, also, s.kind.costText(r), r.Foreign)
 }
 
 // create makes the run's topic.

@@ -51,17 +51,24 @@ func soak(perSecond float64) func(*env) (run, error) {
 		defer cancel()
 		churn := make(chan error, 1)
 		go func() { churn <- e.churn(ctx) }()
-		var early state
-		var err1 error
-		time.AfterFunc(e.soak/5, func() { early, err1 = e.broker.state(ctx) })
+		sampled := make(chan error, 1)
+		var early, late state
+		go func() { // the work goes on at both times
+			err1 := e.wait(e.soak / 5)
+			var err2, err3, err4 error
+			early, err2 = e.broker.state(ctx)
+			err3 = e.wait(e.soak*3/4 - time.Second)
+			late, err4 = e.broker.state(ctx)
+			sampled <- errors.Join(err1, err2, err3, err4)
+		}()
 		long := *e
 		long.seconds = e.soak - e.warm
 		l := long.load(10, 1000, 0)
 		l.Window = e.window
-		r, err2 := e.ofLoad(l.Delivered(ctx, perSecond, 5))
-		late, err3 := e.broker.state(ctx)
+		r, err := e.ofLoad(l.Delivered(ctx, perSecond, 5))
+		err = errors.Join(err, <-sampled)
 		cancel()
-		if err := errors.Join(err1, err2, err3, <-churn); err != nil {
+		if err := errors.Join(err, <-churn); err != nil {
 			return r, err
 		}
 		r.Value = late.resident / early.resident
