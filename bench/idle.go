@@ -37,7 +37,7 @@ func (e *env) ends(partitions int) (map[int32]int64, error) {
 		return nil, err
 	}
 	defer c.Close()
-	deadline := time.Now().Add(2 * startWithin)
+	deadline := time.Now().Add(10 * startWithin) // Kafka makes the files of each partition first
 	for e.ctx.Err() == nil {
 		resp, err := c.Do(raw.Offsets(e.topic, partitions))
 		if err != nil {
@@ -54,7 +54,7 @@ func (e *env) ends(partitions int) (map[int32]int64, error) {
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("ends of %s: %w", e.topic, kerr.ErrorForCode(code))
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(2 * time.Millisecond)
 	}
 	return nil, e.ctx.Err()
 }

@@ -97,6 +97,7 @@ func (b *bench) measure(ctx context.Context, s *scenario) (*outcome, error) {
 		if t.jvm { // its compiler has not seen the paths yet
 			if _, err := b.once(ctx, s, k, 0); err != nil {
 				o.failed[t.name] = err.Error()
+				b.say("  %-9s failed while it was warmed up: %v", t.name, err)
 			}
 		}
 	}
