@@ -75,3 +75,43 @@ func plusMicros(most float64) *gate {
 		return fmt.Sprintf("%.0f us more", r.P50-null.P50), r.P50 <= null.P50+most, true
 	}}
 }
+
+// valueAtMost: the headline of a scenario with a measure of its own.
+func valueAtMost(most float64, unit string) *gate {
+	return about(fmt.Sprintf("at most %s %s", figure(most), unit), func(r *run) (string, bool) {
+		return figure(r.Value) + " " + unit, r.Value <= most
+	})
+}
+
+// alsoAtMost: a further figure.
+func alsoAtMost(most float64, what string) *gate {
+	return about(fmt.Sprintf("at most %s %s", figure(most), what), func(r *run) (string, bool) {
+		v, ok := r.Also[what]
+		return figure(v) + " " + what, ok && v <= most
+	})
+}
+
+// belowKafka: the headline and Kafka's.
+func belowKafka() *gate {
+	return &gate{"below Kafka's", func(medians map[string]run) (string, bool, bool) {
+		r, ok1 := medians[ours]
+		kafka, ok2 := medians["kafka"]
+		if !ok1 || !ok2 {
+			return "", false, false
+		}
+		return fmt.Sprintf("%.2f of Kafka's", r.Value/kafka.Value), r.Value < kafka.Value, true
+	}}
+}
+
+// residentGate: 30 MB and 4 KB a partition.
+func residentGate(partitions int) *gate {
+	return alsoAtMost(30+4e-3*float64(partitions), "MB resident")
+}
+
+// nearPlain: against a file that is written and synced in sequence.
+func nearPlain() *gate {
+	return about("at least 0.9 of a plain file's speed", func(r *run) (string, bool) {
+		is := r.Also["of a plain file's speed"]
+		return figure(is), is >= 0.9
+	})
+}

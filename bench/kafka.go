@@ -11,17 +11,38 @@ import (
 	"syscall"
 )
 
-// startKafka starts Apache Kafka as one combined node, with the JVM's flags and the settings that it is shipped with.
+// prepareKafka formats a directory for Apache Kafka as one combined node, with the JVM's flags and the settings that it is shipped with.
 // Durable is what it can do for that: a flush after each batch (log.flush.interval.messages).
-func startKafka(t *tools, dir string, durable bool) (*broker, error) {
+func prepareKafka(t *tools, dir string, w wishes) (*broker, error) {
 	if err := t.install(); err != nil {
 		return nil, err
 	}
+	b := &broker{data: dir}
+	config, err := b.formatKafka(t, dir, w)
+	if err != nil {
+		return nil, err
+	}
+	b.launch = func() error {
+		cmd := t.java("kafka.Kafka", config)
+		cmd.Stdout, cmd.Stderr = t.log, t.log
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		b.cmd = cmd
+		return nil
+	}
+	return b, nil
+}
+
+// formatKafka chooses addresses, writes Kafka's settings, and formats an empty data directory.
+func (b *broker) formatKafka(t *tools, dir string, w wishes) (config string, err error) {
 	addr, err1 := freeAddr()
 	quorum, err2 := freeAddr()
 	if err := errors.Join(err1, err2, os.MkdirAll(dir, 0o755)); err != nil {
-		return nil, err
+		return "", err
 	}
+	b.addr = addr
 	properties := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@%[2]s
@@ -41,29 +62,19 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 `, addr, quorum, filepath.Join(dir, "data"))
-	if durable {
+	if w.durable {
 		properties += "log.flush.interval.messages=1\n"
 	}
-	config := filepath.Join(dir, "server.properties")
+	properties += strings.Join(w.settings, "\n") + "\n"
+	config = filepath.Join(dir, "server.properties")
 	if err := os.WriteFile(config, []byte(properties), 0o644); err != nil {
-		return nil, err
+		return "", err
 	}
 	format := t.java("kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", config)
 	if out, err := format.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("format the data directory of Kafka: %w\n%s", err, out)
+		return "", fmt.Errorf("format the data directory of Kafka: %w\n%s", err, out)
 	}
-	cmd := t.java("kafka.Kafka", config)
-	cmd.Stdout, cmd.Stderr = t.log, t.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	b := &broker{addr: addr, cmd: cmd}
-	if err := serving(addr); err != nil {
-		b.stop()
-		return nil, err
-	}
-	return b, nil
+	return config, nil
 }
 
 // java runs a main class of Kafka with the flags of its start script.

@@ -25,7 +25,9 @@ type options struct {
 	repetitions                  int
 	seconds                      float64
 	quick, noNamespace, list     bool
-	profile                      bool
+	profile, growth, noisy       bool
+	backlog                      float64 // GiB
+	soak                         time.Duration
 
 	congestion string // what connections have
 }
@@ -42,6 +44,10 @@ func main() {
 	flag.BoolVar(&o.noNamespace, "no-namespace", false, "stay in this network namespace (needed for HOST:PORT)")
 	flag.BoolVar(&o.list, "list", false, "list the scenarios")
 	flag.BoolVar(&o.profile, "profiles", false, "also keep a CPU profile of rotpeter for each scenario, DIR/ID.pprof (it costs a little speed)")
+	flag.BoolVar(&o.growth, "growth", false, "only the assertions of how cost grows, of rotpeter (without -scenarios and -quick they follow the scenarios)")
+	flag.BoolVar(&o.noisy, "noisy", false, "do not repeat runs beside which something else was busy")
+	flag.Float64Var(&o.backlog, "backlog", 0, "GiB of log of the scenarios that need one: F2 (2 unless told), R1 (1), X2 (20) and the growth with the log's length (4)")
+	flag.DurationVar(&o.soak, "soak", 25*time.Minute, "how long X1 goes on")
 	serve := flag.String("serve-null", "", "serve as the null broker with its files in this folder (what this program starts itself)")
 	flag.Parse()
 	os.Exit(start(o, *serve))
@@ -53,7 +59,14 @@ func start(o options, serve string) int {
 		return serveNull(serve)
 	case o.list:
 		for _, s := range table() {
-			fmt.Printf("%-4s %s\n", s.id, s.name)
+			only := ""
+			if s.explicit {
+				only = " (only by -scenarios)"
+			}
+			fmt.Printf("%-4s %s%s\n", s.id, s.name, only)
+		}
+		for _, g := range growthTable() {
+			fmt.Printf("%-4s %s (by -growth)\n", g.id, g.name)
 		}
 		return 0
 	case !isolated() && !o.noNamespace && !strings.Contains(o.targets, ":"):
@@ -99,7 +112,7 @@ func chosen(o options) ([]*scenario, error) {
 		return nil, fmt.Errorf("-scenarios: %w", err)
 	}
 	all := slices.DeleteFunc(table(), func(s *scenario) bool {
-		return !names.MatchString(s.id+" "+s.name) || o.quick && o.scenarios == "" && !s.quick
+		return !names.MatchString(s.id+" "+s.name) || o.scenarios == "" && (o.quick && !s.quick || s.explicit)
 	})
 	if len(all) == 0 {
 		return nil, fmt.Errorf("no scenario matches %q; -list lists them", o.scenarios)
@@ -113,9 +126,12 @@ func measure(o options) error {
 		o.repetitions, o.seconds, warm = 3, 2, time.Second
 		o.targets = strings.ReplaceAll(o.targets, ",kfake", "")
 	}
-	scenarios, err := chosen(o)
-	if err != nil {
-		return err
+	var scenarios []*scenario
+	if !o.growth {
+		var err error
+		if scenarios, err = chosen(o); err != nil {
+			return err
+		}
 	}
 	ts, err := targets(strings.Split(o.targets, ","))
 	if err != nil {
@@ -133,10 +149,24 @@ func measure(o options) error {
 	defer stop()
 	b := &bench{
 		tools: &tools{bin: o.bin, scratch: scratch, log: io.Discard, profile: o.profile}, out: o.out, targets: ts, repetitions: o.repetitions,
-		seconds: time.Duration(o.seconds * float64(time.Second)), warm: warm,
+		seconds: time.Duration(o.seconds * float64(time.Second)), warm: warm, noisy: o.noisy, backlog: int64(o.backlog * (1 << 30)), soak: o.soak,
 		say: func(format string, args ...any) { fmt.Printf(format+"\n", args...) },
 	}
 	r := describe(o)
+	if err := b.all(ctx, scenarios, r); err != nil {
+		return err
+	}
+	if o.growth || o.scenarios == "" && !o.quick && strings.Contains(o.targets, ours) {
+		if err := b.grow(ctx, o.scenarios, r); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("\n%s\n%s/report.html has the plots\n", r.table(), o.out)
+	return nil
+}
+
+// all measures the scenarios, and writes what there is after each of them, in case it is interrupted.
+func (b *bench) all(ctx context.Context, scenarios []*scenario, r *report) error {
 	began := time.Now()
 	for i, s := range scenarios {
 		left := ""
@@ -149,11 +179,10 @@ func measure(o options) error {
 			return err
 		}
 		r.Points = append(r.Points, outcome.point())
-		if err := r.write(o.out); err != nil { // what there is, in case it is interrupted
+		if err := r.write(b.out); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("\n%s\n%s/report.html has the plots\n", r.table(), o.out)
 	return nil
 }
 

@@ -10,7 +10,7 @@ import (
 // style of report.html.
 const style = `body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222;background:#fff}
 h1{font-size:1.6em}h2{font-size:1.1em;margin:2em 0 .3em}p{margin:.3em 0}.held{color:#1a7f37}.not{color:#c62828}
-svg{display:block;width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#222}.small{fill:#555;font-size:11px}
+td,th{text-align:left;padding:.2em 1em .2em 0}svg{display:block;width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#222}.small{fill:#555;font-size:11px}
 @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}text{fill:#ddd}.small{fill:#aaa}.held{color:#6fdd8b}.not{color:#ff8a80}}`
 
 // colors of the targets, in the order of the columns.
@@ -42,9 +42,25 @@ func (r *report) page() []byte {
 			fmt.Fprintf(&b, "<p class=%q>%s</p>", class, esc(p.verdict()))
 		}
 		p.plot(&b, names)
+		for _, name := range names {
+			if m, ok := p.Medians[name]; ok && len(m.Also) > 0 {
+				fmt.Fprintf(&b, "<p>%s%s</p>", esc(name), esc(m.alsoText()))
+			}
+		}
 		for name, why := range p.Failed {
 			fmt.Fprintf(&b, "<p class=not>%s: %s</p>", esc(name), esc(why))
 		}
+	}
+	if len(r.Growth) > 0 {
+		b.WriteString("<h1>How cost grows</h1><table><tr><th>what<th>base<th>grown<th>ratio<th>at most</tr>")
+		for _, g := range r.Growth {
+			class := "not"
+			if g.Held {
+				class = "held"
+			}
+			fmt.Fprintf(&b, "<tr class=%s><td>%s: %s<td>%s %s<td>%s %s<td>%.2f<td>%.2f</tr>", class, esc(g.ID), esc(g.Name), figure(g.Base), esc(g.Unit), figure(g.Grown), esc(g.Unit), g.Ratio, g.Most)
+		}
+		b.WriteString("</table>")
 	}
 	return b.Bytes()
 }
@@ -87,7 +103,7 @@ func (p *point) plot(b *bytes.Buffer, names []string) {
 		fmt.Fprintf(b, `<text x="0" y="%d">%s</text>`, y+15, html.EscapeString(name))
 		fmt.Fprintf(b, `<rect x="%d" y="%d" width="%.1f" height="18" fill="%s"/>`, labelWidth, y, scale(head), color(i))
 		fmt.Fprintf(b, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#888" stroke-width="2"/>`, labelWidth+scale(low), labelWidth+scale(high), y+9, y+9)
-		fmt.Fprintf(b, `<text x="%.1f" y="%d">%.0f</text>`, labelWidth+scale(high)+6, y+14, head)
+		fmt.Fprintf(b, `<text x="%.1f" y="%d">%s</text>`, labelWidth+scale(high)+6, y+14, figure(head))
 		if c := p.kind.cost(&m); c > 0 {
 			x := float64(labelWidth + barsWidth + 60)
 			w := c / math.Max(mostCost, 1e-9) * (plotWidth - x - 100)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +27,7 @@ type report struct {
 	Seconds     float64 `json:"seconds_a_run"`
 	Repetitions int     `json:"repetitions"`
 	Points      []point `json:"scenarios"`
+	Growth      []grown `json:"growth,omitempty"`
 }
 
 // point is one scenario.
@@ -65,12 +68,52 @@ func median(runs []run) run {
 		Foreign: of(func(r *run) float64 { return r.Foreign }), Resident: of(func(r *run) float64 { return r.Resident }),
 		P50: of(func(r *run) float64 { return r.P50 }), P99: of(func(r *run) float64 { return r.P99 }),
 		P999: of(func(r *run) float64 { return r.P999 }), Max: of(func(r *run) float64 { return r.Max }),
-		Value: of(func(r *run) float64 { return r.Value }),
+		Value: of(func(r *run) float64 { return r.Value }), Also: medianAlso(runs, of),
 	}
+}
+
+// medianAlso is the medians of the further figures that all runs have.
+func medianAlso(runs []run, of func(func(*run) float64) float64) map[string]float64 {
+	var all map[string]float64
+	for what := range runs[0].Also {
+		if slices.ContainsFunc(runs, func(r run) bool { _, ok := r.Also[what]; return !ok }) {
+			continue
+		}
+		if all == nil {
+			all = map[string]float64{}
+		}
+		all[what] = of(func(r *run) float64 { return r.Also[what] })
+	}
+	return all
+}
+
+// figure writes a number with three digits that count.
+func figure(v float64) string {
+	switch a := math.Abs(v); {
+	case a >= 99.95 || a == 0:
+		return fmt.Sprintf("%.0f", v)
+	case a >= 9.995:
+		return fmt.Sprintf("%.1f", v)
+	case a >= 0.01:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.2g", v)
+}
+
+// alsoText tells the further figures, each after a comma.
+func (r *run) alsoText() string {
+	var b strings.Builder
+	for _, what := range slices.Sorted(maps.Keys(r.Also)) {
+		fmt.Fprintf(&b, ", %s %s", figure(r.Also[what]), what)
+	}
+	return b.String()
 }
 
 func (o *outcome) point() point {
 	p := point{ID: o.scenario.id, Name: o.scenario.name, Unit: o.scenario.kind.unit(), Runs: o.runs, Medians: map[string]run{}, Failed: o.failed, kind: o.scenario.kind}
+	if p.kind == value {
+		p.Unit = o.scenario.unit
+	}
 	for name, runs := range o.runs {
 		p.Medians[name] = median(runs)
 	}
@@ -100,11 +143,13 @@ func (k kind) headline(r *run) float64 {
 	return r.Value
 }
 
-// cost is the broker's CPU time for the same work: microseconds a GB, a request or a record; 0 if it is not known.
+// cost is the broker's CPU time for the same work: microseconds a GB, a request, a record, or of the whole run where that is the work; 0 if it is not known.
 func (k kind) cost(r *run) float64 {
 	switch {
 	case r.BrokerCPU == 0:
 		return 0
+	case k == value:
+		return r.BrokerCPU * 1e6
 	case k == throughput && r.Bytes > 0:
 		return r.BrokerCPU * 1e6 / (float64(r.Bytes) / 1e9)
 	case k == requests && r.Requests > 0:
@@ -121,6 +166,8 @@ func (k kind) costText(r *run) string {
 	switch {
 	case c == 0:
 		return "-"
+	case k == value:
+		return figure(c/1e3) + " ms of CPU"
 	case k == throughput:
 		return fmt.Sprintf("%.3f s/GB", c/1e6)
 	case k == requests:
@@ -184,10 +231,14 @@ func (r *report) table() string {
 				continue
 			}
 			low, high := p.spread(n)
-			fmt.Fprintf(&b, " %.0f (%.0f-%.0f), %s |", p.kind.headline(&m), low, high, p.kind.costText(&m))
+			fmt.Fprintf(&b, " %s (%s-%s), %s%s |", figure(p.kind.headline(&m)), figure(low), figure(high), p.kind.costText(&m), m.alsoText())
 		}
 		fmt.Fprintf(&b, " %s | %s |\n", p.against("kafka"), p.verdict())
 	}
+	if len(r.Points) == 0 {
+		b.Reset()
+	}
+	b.WriteString(r.growthTable())
 	return b.String()
 }
 

@@ -34,7 +34,16 @@ type run struct {
 	P999 float64 `json:"p999_us,omitempty"`
 	Max  float64 `json:"max_us,omitempty"`
 
-	Value float64 `json:"value,omitempty"` // of scenarios with a measure of their own
+	Value float64            `json:"value,omitempty"` // of scenarios with a measure of their own
+	Also  map[string]float64 `json:"also,omitempty"`  // further figures, by what they are
+}
+
+// also keeps a further figure. Its name stands behind the number.
+func (r *run) also(what string, v float64) {
+	if r.Also == nil {
+		r.Also = map[string]float64{}
+	}
+	r.Also[what] = v
 }
 
 // bench is the state of one call.
@@ -46,7 +55,12 @@ type bench struct {
 	warm        time.Duration
 	say         func(format string, args ...any)
 	out         string // folder of the report
+	noisy       bool   // do not repeat runs for a busy machine
+	backlog     int64  // bytes
+	soak        time.Duration
 	topics      int
+	growing     string // id of an assertion of growth
+	which       string // side of an assertion of growth, in names of profiles
 }
 
 // outcome is all runs of one scenario, by target.
@@ -69,24 +83,21 @@ func (b *bench) measure(ctx context.Context, s *scenario) (*outcome, error) {
 		if s.skip != nil && s.skip(t.name) {
 			continue
 		}
-		dir, err := os.MkdirTemp(b.tools.scratch, t.name)
-		if err != nil {
-			return nil, err
+		if s.fresh {
+			brokers = append(brokers, &broker{target: t})
+			continue
 		}
-		k, err := t.start(b.tools, filepath.Join(dir, "data"), s.durable)
-		if err == nil {
-			err = os.MkdirAll(filepath.Join(dir, "data"), 0o755)
-		}
+		k, err := b.start(t, s.wishes())
 		if err != nil {
 			o.failed[t.name] = err.Error()
 			b.say("  %-9s cannot be started: %v", t.name, err)
 			continue
 		}
-		k.target, k.dir = t, dir
 		brokers = append(brokers, k)
 		if t.jvm { // its compiler has not seen the paths yet
 			if _, err := b.once(ctx, s, k, 0); err != nil {
 				o.failed[t.name] = err.Error()
+				b.say("  %-9s failed while it was warmed up: %v", t.name, err)
 			}
 		}
 	}
@@ -112,10 +123,41 @@ func (b *bench) measure(ctx context.Context, s *scenario) (*outcome, error) {
 	return o, nil
 }
 
+// prepare makes a data directory for a broker.
+func (b *bench) prepare(t *target, w wishes) (*broker, error) {
+	dir, err := os.MkdirTemp(b.tools.scratch, t.name)
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(dir, "data")
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		return nil, err
+	}
+	k, err := t.prepare(b.tools, data, w)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	k.target, k.dir = t, dir
+	return k, nil
+}
+
+// start starts a broker on a data directory of its own.
+func (b *bench) start(t *target, w wishes) (*broker, error) {
+	k, err := b.prepare(t, w)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.start(); err != nil {
+		k.stop()
+		return nil, err
+	}
+	return k, nil
+}
+
 // quiet repeats a run beside which the machine was busy with something else.
 func (b *bench) quiet(ctx context.Context, s *scenario, k *broker) (r run, err error) {
 	for range quietRetries + 1 {
-		if r, err = b.once(ctx, s, k, b.warm); err != nil || r.Foreign <= quietCores {
+		if r, err = b.once(ctx, s, k, b.warm); err != nil || r.Foreign <= quietCores || b.noisy {
 			return r, err
 		}
 	}
@@ -124,12 +166,20 @@ func (b *bench) quiet(ctx context.Context, s *scenario, k *broker) (r run, err e
 
 // once runs a scenario in a topic of its own.
 func (b *bench) once(ctx context.Context, s *scenario, k *broker, warm time.Duration) (run, error) {
+	if s.fresh {
+		var err error
+		if k, err = b.start(k.target, s.wishes()); err != nil {
+			return run{}, err
+		}
+		defer k.stop()
+	}
 	b.topics++
 	e := &env{
 		ctx: ctx, broker: k, topic: fmt.Sprintf("bench-%d", b.topics), warm: warm, seconds: b.seconds,
+		bench: b, backlog: b.backlog, soak: b.soak, run: b.topics,
 	}
 	if b.tools.profile {
-		e.profile = filepath.Join(b.out, s.id+".pprof")
+		e.profile = filepath.Join(b.out, s.id)
 	}
 	defer e.clean()
 	if s.bytes > 0 {
@@ -163,7 +213,13 @@ type env struct {
 	warm    time.Duration
 	seconds time.Duration
 
-	profile  string // file for a profile of the measured time
+	bench   *bench
+	run     int   // its number
+	groups  int   // made in this run
+	backlog int64 // bytes of log, of scenarios that need one
+	soak    time.Duration
+
+	profile  string // file for a profile of the measured time, without its ending
 	profiled chan error
 
 	from, to reading
@@ -179,8 +235,9 @@ func (e *env) window(begin bool) {
 	if begin {
 		e.from = r
 		if e.profile != "" && e.broker.http != "" {
-			e.profiled = make(chan error, 1)
-			go func() { e.profiled <- fetchProfile(e.ctx, e.broker.http, e.seconds, e.profile) }()
+			done, file := make(chan error, 1), e.profile+e.bench.which+".pprof"
+			e.profiled = done
+			go func() { done <- fetchProfile(e.ctx, e.broker.http, e.seconds, file) }()
 		}
 	} else {
 		e.to = r
@@ -211,6 +268,10 @@ func fetchProfile(ctx context.Context, addr string, seconds time.Duration, file 
 
 // filled is a run with what the readings say.
 func (e *env) filled(r run) (run, error) {
+	if e.profiled != nil {
+		e.err = errors.Join(e.err, <-e.profiled)
+		e.profiled = nil
+	}
 	if e.err != nil {
 		return r, e.err
 	}

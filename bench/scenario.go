@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -14,14 +15,20 @@ import (
 // scenario is one row of the table of docs/PERFORMANCE.md.
 type scenario struct {
 	id, name string
-	durable  bool // acks=all from stable storage
-	quick    bool // also part of a quick run
+	durable  bool     // acks=all from stable storage
+	settings []string // of brokers that have Kafka's
+	quick    bool     // also part of a quick run
+	explicit bool     // only if it is asked for by -scenarios
+	fresh    bool     // each run has a broker that was just started on an empty directory
 	bytes    int64
 	kind     kind
+	unit     string // of the headline, if kind is value
 	run      func(e *env) (run, error)
 	skip     func(target string) bool
 	gate     *gate
 }
+
+func (s *scenario) wishes() wishes { return wishes{s.durable, s.settings} }
 
 // kind is what a scenario's headline is.
 type kind int
@@ -35,26 +42,41 @@ const (
 
 // line tells a run in a line.
 func (s *scenario) line(r *run) string {
-	cpu := ""
+	cpu, also := "", r.alsoText()
 	if r.BrokerCPU > 0 && r.Bytes > 0 {
 		cpu = fmt.Sprintf(", %.3f CPU-s/GB", r.BrokerCPU/(float64(r.Bytes)/1e9))
 	}
 	switch s.kind {
 	case throughput:
-		return fmt.Sprintf("%8.1f MB/s%s, foreign %.2f", float64(r.Bytes)/1e6/r.Seconds, cpu, r.Foreign)
+		return fmt.Sprintf("%8.1f MB/s%s%s, foreign %.2f", float64(r.Bytes)/1e6/r.Seconds, cpu, also, r.Foreign)
 	case requests:
 		return fmt.Sprintf("%8.0f requests/s, %.1f us of CPU each, p99 %.0f us, foreign %.2f", float64(r.Requests)/r.Seconds, r.BrokerCPU*1e6/float64(max(r.Requests, 1)), r.P99, r.Foreign)
 	case latency:
-		return fmt.Sprintf("p50 %7.0f us, p99 %7.0f us, p99.9 %7.0f us, foreign %.2f", r.P50, r.P99, r.P999, r.Foreign)
+		return fmt.Sprintf("p50 %7.0f us, p99 %7.0f us, p99.9 %7.0f us%s, foreign %.2f", r.P50, r.P99, r.P999, also, r.Foreign)
 	}
-	return fmt.Sprintf("%.2f, foreign %.2f", r.Value, r.Foreign)
+	return fmt.Sprintf("%s %s%s, %s, foreign %.2f", figure(r.Value), s.unit, also, s.kind.costText(r), r.Foreign)
 }
 
 // create makes the run's topic.
 func (e *env) create(partitions int) error {
 	e.made = true
-	_, err := raw.Ask(e.ctx, e.broker.addr, raw.CreateTopic(e.topic, partitions))
-	return err
+	return e.createTopic(partitions)
+}
+
+// createTopic makes a topic, by steps where Kafka's controller refuses so many partitions by one request: it writes at most
+// 10,000 records for one (ReplicationControlManager).
+func (e *env) createTopic(partitions int, settings ...string) error {
+	const atOnce = 5000
+	if _, err := raw.Ask(e.ctx, e.broker.addr, raw.CreateTopic(e.topic, min(partitions, atOnce), settings...)); err != nil {
+		return err
+	}
+	for n := atOnce; n < partitions; {
+		n = min(n+atOnce, partitions)
+		if _, err := raw.Ask(e.ctx, e.broker.addr, raw.CreatePartitions(e.topic, n)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clean deletes the run's topic, so that its bytes do not weigh on the next run.
@@ -175,7 +197,10 @@ func delivered(perSecond float64, consumers int) func(*env) (run, error) {
 }
 
 // table is all scenarios, in order.
-func table() []*scenario {
+func table() []*scenario { return slices.Concat(loads(), knownTools(), lives()) }
+
+// loads are those whose broker only serves.
+func loads() []*scenario {
 	const gb = 1 << 30
 	return []*scenario{
 		{id: "P1", name: "produce 100 B, 10 partitions, linger 5 ms (franz-go)", kind: throughput, bytes: gb, run: franzProduce(100, 10, kgo.NoCompression()),

@@ -23,18 +23,26 @@ const startWithin = time.Minute
 // target is one kind of broker to measure.
 type target struct {
 	name string
-	// start starts it on an empty data directory. durable asks for acks=all from stable storage, where the broker has both.
-	start func(t *tools, dir string, durable bool) (*broker, error)
-	jvm   bool // it gets faster while it runs
+	// prepare makes an empty data directory ready, and answers a broker that does not run yet.
+	prepare func(t *tools, dir string, w wishes) (*broker, error)
+	jvm     bool // it gets faster while it runs
 }
 
-// broker is one that runs. cmd is nil for one elsewhere.
+// wishes are how a scenario wants its brokers.
+type wishes struct {
+	durable  bool     // acks=all from stable storage, where the broker has both
+	settings []string // KEY=VALUE, of brokers that have Kafka's settings
+}
+
+// broker is one that runs. cmd is nil for one elsewhere, and for one that does not run now.
 type broker struct {
 	*target
-	addr string
-	http string // where it has profiles, if asked for
-	cmd  *exec.Cmd
-	dir  string
+	addr   string
+	http   string // where it has metrics and profiles, if it has
+	cmd    *exec.Cmd
+	dir    string       // removed when it is stopped
+	data   string       // its data directory
+	launch func() error // starts the program on its data; nil if there is none
 }
 
 // tools is what targets need.
@@ -53,18 +61,18 @@ func targets(names []string) ([]*target, error) {
 	for _, name := range names {
 		switch name {
 		case "rotpeter":
-			all = append(all, &target{name: name, start: startRotpeter})
+			all = append(all, &target{name: name, prepare: prepareRotpeter})
 		case "null":
-			all = append(all, &target{name: name, start: startNull})
+			all = append(all, &target{name: name, prepare: prepareNull})
 		case "kfake":
-			all = append(all, &target{name: name, start: startKfake})
+			all = append(all, &target{name: name, prepare: prepareKfake})
 		case "kafka":
-			all = append(all, &target{name: name, start: startKafka, jvm: true})
+			all = append(all, &target{name: name, prepare: prepareKafka, jvm: true})
 		default:
-			if _, _, err := net.SplitHostPort(name); err != nil {
+			if !isAddress(name) {
 				return nil, fmt.Errorf("-targets %s: want rotpeter, kafka, kfake, null or HOST:PORT", name)
 			}
-			all = append(all, &target{name: name, start: func(*tools, string, bool) (*broker, error) { return &broker{addr: name}, nil }})
+			all = append(all, &target{name: name, prepare: func(*tools, string, wishes) (*broker, error) { return &broker{addr: name}, nil }})
 		}
 	}
 	return all, nil
@@ -82,30 +90,53 @@ func (b *broker) stop() {
 	if b.cmd != nil {
 		_ = b.cmd.Process.Kill()
 		_ = b.cmd.Wait()
+		b.cmd = nil
 	}
 	if b.dir != "" {
 		_ = os.RemoveAll(b.dir)
 	}
 }
 
+// halt ends the program and keeps its data: with SIGTERM, or as a crash does.
+func (b *broker) halt(crash bool) error {
+	if b.cmd == nil {
+		return nil
+	}
+	cmd := b.cmd
+	b.cmd = nil
+	signal := syscall.SIGTERM
+	if crash {
+		signal = syscall.SIGKILL
+	}
+	if err := cmd.Process.Signal(signal); err != nil {
+		return err
+	}
+	timer := time.AfterFunc(startWithin, func() { _ = cmd.Process.Kill() })
+	_ = cmd.Wait() // a killed program, or a JVM after SIGTERM, has no good exit code
+	if !timer.Stop() {
+		return fmt.Errorf("%s did not end within %v", b.name, startWithin)
+	}
+	return nil
+}
+
 // ready starts a program and waits for its first line, in which a word says where it serves.
-func ready(cmd *exec.Cmd, prefix string) (*broker, error) {
+func (b *broker) ready(cmd *exec.Cmd, prefix string) error {
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	timer := time.AfterFunc(startWithin, func() { _ = cmd.Process.Kill() })
 	line, err := bufio.NewReader(out).ReadString('\n')
 	timer.Stop()
 	if err != nil {
-		return nil, fmt.Errorf("%s ended before it was ready: %w", filepath.Base(cmd.Path), errors.Join(err, cmd.Wait()))
+		return fmt.Errorf("%s ended before it was ready: %w", filepath.Base(cmd.Path), errors.Join(err, cmd.Wait()))
 	}
 	go io.Copy(io.Discard, out)
-	b := &broker{cmd: cmd}
+	b.addr, b.http = "", ""
 	for word := range strings.FieldsSeq(line) {
 		if http, ok := strings.CutPrefix(word, "http="); ok {
 			b.http = http
@@ -116,40 +147,60 @@ func ready(cmd *exec.Cmd, prefix string) (*broker, error) {
 		}
 	}
 	if b.addr != "" {
-		return b, nil
+		b.cmd = cmd
+		return nil
 	}
-	return nil, errors.Join(fmt.Errorf("%s printed %q", filepath.Base(cmd.Path), line), cmd.Process.Kill(), cmd.Wait())
+	return errors.Join(fmt.Errorf("%s printed %q", filepath.Base(cmd.Path), line), cmd.Process.Kill(), cmd.Wait())
 }
 
-func startRotpeter(t *tools, dir string, durable bool) (*broker, error) {
+// start starts the program, and waits until it serves.
+func (b *broker) start() error {
+	if b.launch == nil {
+		return nil
+	}
+	if err := b.launch(); err != nil {
+		return err
+	}
+	return serving(b.addr)
+}
+
+func prepareRotpeter(t *tools, dir string, w wishes) (*broker, error) {
 	acks := "cache"
-	if durable {
+	if w.durable {
 		acks = "disk"
 	}
-	cmd := exec.Command(t.bin, "--data", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set", "rotpeter.acks.all="+acks)
+	args := []string{"--data", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set", "rotpeter.acks.all=" + acks}
+	for _, s := range w.settings {
+		args = append(args, "--set", s)
+	}
 	if t.profile {
-		cmd.Args = append(cmd.Args, "--set", "rotpeter.http.profiles=true")
+		args = append(args, "--set", "rotpeter.http.profiles=true")
 	}
-	cmd.Stderr = t.log
-	b, err := ready(cmd, "kafka=")
-	if err == nil && !t.profile {
-		b.http = ""
+	b := &broker{data: dir}
+	b.launch = func() error {
+		cmd := exec.Command(t.bin, args...)
+		cmd.Stderr = t.log
+		return b.ready(cmd, "kafka=")
 	}
-	return b, err
+	return b, nil
 }
 
-// startNull starts this program again as the null broker.
-func startNull(t *tools, dir string, _ bool) (*broker, error) {
+// prepareNull has this program serve as the null broker.
+func prepareNull(t *tools, dir string, _ wishes) (*broker, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(exe, "-serve-null", dir)
-	cmd.Stderr = t.log
-	return ready(cmd, "")
+	b := &broker{data: dir}
+	b.launch = func() error {
+		cmd := exec.Command(exe, "-serve-null", dir)
+		cmd.Stderr = t.log
+		return b.ready(cmd, "")
+	}
+	return b, nil
 }
 
-func startKfake(t *tools, _ string, _ bool) (*broker, error) {
+func prepareKfake(t *tools, dir string, _ wishes) (*broker, error) {
 	if t.kfake == "" {
 		t.kfake = filepath.Join(t.scratch, "kfake")
 		build := exec.Command("go", "build", "-o", t.kfake, ".")
@@ -158,9 +209,19 @@ func startKfake(t *tools, _ string, _ bool) (*broker, error) {
 			return nil, fmt.Errorf("build kfake: %w\n%s", err, out)
 		}
 	}
-	cmd := exec.Command(t.kfake, "-listen", "127.0.0.1:0")
-	cmd.Stderr = t.log
-	return ready(cmd, "")
+	b := &broker{data: dir}
+	b.launch = func() error {
+		cmd := exec.Command(t.kfake, "-listen", "127.0.0.1:0")
+		cmd.Stderr = t.log
+		return b.ready(cmd, "")
+	}
+	return b, nil
+}
+
+// isAddress tells a broker elsewhere from those that are started here.
+func isAddress(target string) bool {
+	_, _, err := net.SplitHostPort(target)
+	return err == nil
 }
 
 // serving waits until a broker answers.

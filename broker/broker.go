@@ -28,6 +28,8 @@ type Options struct {
 	// of log.dirs; none means Dir alone. They are made if they do not exist.
 	Dir     string
 	LogDirs []string
+	// OpenFiles bounds how many files of segments are kept open, over all directories; 0 means 1024 in each.
+	OpenFiles int
 
 	// Listeners are open sockets, which the broker closes when it stops.
 	Listeners []Listener
@@ -58,6 +60,8 @@ type Listener struct {
 type Broker struct {
 	log        *slog.Logger
 	conf       atomic.Pointer[config.Config]
+	plainView  atomic.Pointer[resolved] // see topicLogConfig
+	lastView   atomic.Pointer[resolved]
 	static     *config.Config
 	authorizer Authorizer
 	newID      func() [16]byte

@@ -83,13 +83,30 @@ func uuidText(id [16]byte) string {
 	return string(text)
 }
 
-// topicLogConfig is the log's view of a topic's effective settings.
+// resolved is what the settings of a topic came to.
+type resolved struct {
+	conf  *config.Config
+	topic *metadata.Topic // nil: of all topics without settings of their own
+	log   log.Config
+}
+
+// topicLogConfig is the log's view of a topic's effective settings. Most topics have none of their own, and the partitions of a
+// topic are opened one after the other: the last results are kept. Both keys are immutable.
 func (b *Broker) topicLogConfig(t *metadata.Topic) log.Config {
-	view, err := b.conf.Load().Topic(t.Configs)
+	conf, key, last := b.conf.Load(), t, &b.lastView
+	if len(t.Configs) == 0 {
+		key, last = nil, &b.plainView
+	}
+	if r := last.Load(); r != nil && r.conf == conf && r.topic == key {
+		return r.log
+	}
+	view, err := conf.Topic(t.Configs)
 	if err != nil {
 		b.log.Warn("a topic has settings that cannot be read: their defaults stand", "topic", t.Name, "err", err)
 	}
-	return logConfig(view)
+	r := &resolved{conf, key, logConfig(view)}
+	last.Store(r)
+	return r.log
 }
 
 // logConfig hands on what config resolved.
@@ -124,7 +141,8 @@ func (b *Broker) storeOptions(o Options) log.Options {
 	c := o.Config
 	return log.Options{
 		Log: b.log, NewID: o.NewID,
-		Random: func() int64 { return int64(uint32(o.Random())) },
+		Random:    func() int64 { return int64(uint32(o.Random())) },
+		OpenFiles: o.OpenFiles / max(len(o.LogDirs), 1),
 		Known: func(id [16]byte) bool {
 			im := b.image()
 			return im != nil && im.TopicByID(id) != nil

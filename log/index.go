@@ -125,22 +125,23 @@ func restIsZero(b []byte) error {
 	return nil
 }
 
-// floorRel gives the last entry whose offset is at most rel.
-func floorRel(entries []indexEntry, rel int64) (e indexEntry, ok bool) {
-	i := sort.Search(len(entries), func(i int) bool { return int64(entries[i].rel) > rel })
+// floorOf gives the last entry for which after is false.
+func floorOf(entries []indexEntry, after func(indexEntry) bool) (e indexEntry, ok bool) {
+	i := sort.Search(len(entries), func(i int) bool { return after(entries[i]) })
 	if i == 0 {
 		return indexEntry{}, false
 	}
 	return entries[i-1], true
 }
 
+// floorRel gives the last entry whose offset is at most rel.
+func floorRel(entries []indexEntry, rel int64) (e indexEntry, ok bool) {
+	return floorOf(entries, func(e indexEntry) bool { return int64(e.rel) > rel })
+}
+
 // floorPos gives the last entry whose position is at most pos.
 func floorPos(entries []indexEntry, pos int64) (e indexEntry, ok bool) {
-	i := sort.Search(len(entries), func(i int) bool { return int64(entries[i].pos) > pos })
-	if i == 0 {
-		return indexEntry{}, false
-	}
-	return entries[i-1], true
+	return floorOf(entries, func(e indexEntry) bool { return int64(e.pos) > pos })
 }
 
 // floorTime gives the last entry whose timestamp is at most timestamp.
@@ -168,26 +169,27 @@ func newSealedIndex(entries []indexEntry) *sealedIndex {
 	return s
 }
 
-// block reads the stretch of the index that begins with the last top entry for
-// which after is false. Empty if there is none.
-func (s *sealedIndex) block(f io.ReaderAt, after func(indexEntry) bool) ([]indexEntry, error) {
+// indexPiece is the part of an index file from one top entry to the next.
+type indexPiece [indexStride * indexEntryBytes]byte
+
+// floor gives the last entry for which after is false: it is in the piece that begins with the last such top entry.
+func (s *sealedIndex) floor(f io.ReaderAt, buf *indexPiece, after func(indexEntry) bool) (e indexEntry, ok bool, err error) {
 	s.used.Store(true)
 	i := sort.Search(len(s.top), func(i int) bool { return after(s.top[i]) })
 	if i == 0 {
-		return nil, nil
+		return e, false, nil
 	}
 	first := (i - 1) * indexStride
 	n := min(indexStride, s.count-first)
-	var buf [indexStride * indexEntryBytes]byte
 	b := buf[:n*indexEntryBytes]
 	if _, err := f.ReadAt(b, int64(first)*indexEntryBytes); err != nil {
-		return nil, fmt.Errorf("read index entries from %d: %w", first, err)
+		return e, false, fmt.Errorf("read index entries from %d: %w", first, err)
 	}
-	entries := make([]indexEntry, n)
-	for i := range entries {
-		entries[i] = decodeIndexEntry(b[i*indexEntryBytes:])
+	entry := func(i int) indexEntry { return decodeIndexEntry(b[i*indexEntryBytes:]) }
+	if i = sort.Search(n, func(i int) bool { return after(entry(i)) }); i == 0 {
+		return e, false, nil
 	}
-	return entries, nil
+	return entry(i - 1), true, nil
 }
 
 // indexFile is an index on disk that is searched where it is.

@@ -142,9 +142,7 @@ func (g *segment) floor(offset int64) (e indexEntry, ok bool, err error) {
 		e, ok = floorRel(m.offsets.all(), offset-g.base)
 		return e, ok, nil
 	}
-	block, err := g.block(func(e indexEntry) bool { return int64(e.rel) > offset-g.base })
-	e, ok = floorRel(block, offset-g.base)
-	return e, ok, err
+	return g.search(func(e indexEntry) bool { return int64(e.rel) > offset-g.base })
 }
 
 // walkTo begins a walk at the index entry for an offset.
@@ -164,45 +162,42 @@ func (g *segment) floorPos(pos int64) (e indexEntry, ok bool, err error) {
 		e, ok = floorPos(m.offsets.all(), pos)
 		return e, ok, nil
 	}
-	block, err := g.block(func(e indexEntry) bool { return int64(e.pos) > pos })
-	e, ok = floorPos(block, pos)
-	return e, ok, err
+	return g.search(func(e indexEntry) bool { return int64(e.pos) > pos })
 }
 
 // topFrom is from how many lookups on it pays to read an index whole and keep every 512th entry.
 const topFrom = 8
 
-// block reads the piece of the index file that may hold what is looked for.
-func (g *segment) block(after func(indexEntry) bool) ([]indexEntry, error) {
+// search gives the last entry of the index file for which after is false.
+func (g *segment) search(after func(indexEntry) bool) (e indexEntry, ok bool, err error) {
 	if g.sealed.Load() == nil && g.lookups.Add(1) < topFrom {
 		e, ok, err := g.probe(after)
-		if err == nil && ok {
-			return []indexEntry{e}, nil
-		}
 		if err == nil || !missing(err) && !errors.Is(err, errDoubt) {
-			return nil, err
+			return e, ok, err
 		}
 	}
 	s, err := g.sealedIndex()
 	if err != nil || s.count == 0 {
-		return nil, err
+		return e, false, err
 	}
 	if m := g.mem.Load(); m != nil { // it was made again, and is not written yet
-		return m.offsets.all(), nil
+		e, ok = floorOf(m.offsets.all(), after)
+		return e, ok, nil
 	}
 	f, ok := g.idx.held()
 	if !ok {
 		f, err = g.idx.open(g.path(indexSuffix), os.O_RDONLY)
 	}
 	if err != nil {
-		return nil, g.failed("open index", err)
+		return e, false, g.failed("open index", err)
 	}
 	defer f.release()
-	block, err := s.block(f, after)
-	if err != nil {
-		return nil, g.failed("read index", err)
+	buf := g.l.store.pieces.Get()
+	defer g.l.store.pieces.Put(buf)
+	if e, ok, err = s.floor(f, buf, after); err != nil {
+		return e, false, g.failed("read index", err)
 	}
-	return block, nil
+	return e, ok, nil
 }
 
 // probe searches the index file where it is.

@@ -64,6 +64,7 @@ type Store struct {
 	tools   poison.Pool[tools]
 	windows poison.Pool[window]
 	wide    poison.Pool[[wideBytes]byte]
+	pieces  poison.Pool[indexPiece]
 
 	flusher flusher
 	janitor janitor

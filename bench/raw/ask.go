@@ -1,53 +1,62 @@
 package raw
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Ask sends one request of a version before flexible ones and answers what came back.
+// Ask sends one request over a connection of its own and answers what came back.
 func Ask(ctx context.Context, addr string, req kmsg.Request) (kmsg.Response, error) {
-	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	c, err := Dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	defer nc.Close()
-	if err := nc.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		return nil, err
-	}
-	if _, err := nc.Write(request(req, req.Key(), req.GetVersion())); err != nil {
-		return nil, err
-	}
-	b, err := readFrame(bufio.NewReader(nc), nil)
+	defer c.Close()
+	resp, err := c.Do(req)
 	if err != nil {
 		return nil, err
 	}
-	resp := req.ResponseKind()
-	if err := resp.ReadFrom(b[4:]); err != nil {
-		return nil, err
-	}
-	if r, ok := resp.(*kmsg.CreateTopicsResponse); ok {
+	switch r := resp.(type) {
+	case *kmsg.CreateTopicsResponse:
 		for _, t := range r.Topics {
 			if t.ErrorCode != 0 {
 				return nil, fmt.Errorf("create topic %s: %w", t.Topic, kerr.ErrorForCode(t.ErrorCode))
+			}
+		}
+	case *kmsg.CreatePartitionsResponse:
+		for _, t := range r.Topics {
+			if t.ErrorCode != 0 {
+				return nil, fmt.Errorf("create partitions of %s: %w", t.Topic, kerr.ErrorForCode(t.ErrorCode))
 			}
 		}
 	}
 	return resp, nil
 }
 
-// CreateTopic asks for a topic.
-func CreateTopic(name string, partitions int) kmsg.Request {
+// CreatePartitions asks that a topic has so many partitions.
+func CreatePartitions(name string, partitions int) *kmsg.CreatePartitionsRequest {
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	req.Version, req.TimeoutMillis = 1, 30_000
+	t := kmsg.NewCreatePartitionsRequestTopic()
+	t.Topic, t.Count = name, int32(partitions)
+	req.Topics = append(req.Topics, t)
+	return req
+}
+
+// CreateTopic asks for a topic. settings are pairs of a name and a value.
+func CreateTopic(name string, partitions int, settings ...string) *kmsg.CreateTopicsRequest {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.Version, req.TimeoutMillis = 3, 30_000
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = name, int32(partitions), 1
+	for i := 0; i+1 < len(settings); i += 2 {
+		c := kmsg.NewCreateTopicsRequestTopicConfig()
+		c.Name, c.Value = settings[i], &settings[i+1]
+		t.Configs = append(t.Configs, c)
+	}
 	req.Topics = append(req.Topics, t)
 	return req
 }
@@ -68,7 +77,7 @@ func Offsets(topic string, partitions int) *kmsg.ListOffsetsRequest {
 }
 
 // DeleteTopic asks to delete a topic.
-func DeleteTopic(name string) kmsg.Request {
+func DeleteTopic(name string) *kmsg.DeleteTopicsRequest {
 	req := kmsg.NewPtrDeleteTopicsRequest()
 	req.Version, req.TimeoutMillis, req.TopicNames = 3, 30_000, []string{name}
 	return req

@@ -47,7 +47,7 @@ func newConsumer(f *Fetch) *consumer {
 		t.Partitions = append(t.Partitions, p)
 	}
 	req.Topics = append(req.Topics, t)
-	c.request = request(req, 1, fetchVersion)
+	c.request = appendRequest(nil, req)
 	// The partitions stand behind: header, 25 bytes, the topic's name; 28 bytes each, the offset after 8.
 	first := 4 + 8 + 5 + 25 + 4 + 2 + len(f.Topic) + 4
 	for i := range f.Partitions {
@@ -85,7 +85,8 @@ func (c *consumer) answer(b []byte) (records, bytes int64, err error) {
 			if code != 0 || index < 0 || int(index) >= len(c.offsets) {
 				return 0, 0, fmt.Errorf("fetch partition %d: %w", index, kerr.ErrorForCode(code))
 			}
-			n := c.walk(index, batches)
+			next, n := walk(batches, c.offsets[index])
+			c.offsets[index] = next
 			records += n
 			bytes += int64(len(batches))
 			if c.offsets[index] >= high {
@@ -97,20 +98,4 @@ func (c *consumer) answer(b []byte) (records, bytes int64, err error) {
 		return 0, 0, errors.New("an answer that ends too early")
 	}
 	return records, bytes, nil
-}
-
-// walk goes over whole batches and moves the partition's offset on; it answers their records.
-func (c *consumer) walk(partition int32, b []byte) (records int64) {
-	const header = 61
-	for len(b) >= header {
-		size := 12 + int(binary.BigEndian.Uint32(b[8:]))
-		if size > len(b) {
-			break // a part of a batch, as brokers may send
-		}
-		delta := int64(binary.BigEndian.Uint32(b[23:]))
-		c.offsets[partition] = int64(binary.BigEndian.Uint64(b)) + delta + 1
-		records += delta + 1
-		b = b[size:]
-	}
-	return records
 }

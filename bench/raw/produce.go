@@ -2,7 +2,6 @@ package raw
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -43,18 +42,22 @@ func (p Produce) build(random *rand.Rand) (frame []byte, records, bytes int64) {
 	req.Version, req.Acks, req.TimeoutMillis = produceVersion, p.Acks, 30_000
 	t := kmsg.NewProduceRequestTopic()
 	t.Topic = p.Topic
-	now := time.Now().UnixMilli()
 	for i := range p.Partitions {
 		rp := kmsg.NewProduceRequestTopicPartition()
 		rp.Partition = int32(i)
 		n := max(1, p.Batch/(p.Record+8))
-		rp.Records = batch.Append(nil, batch.Plain(), messages(random, n, p.Record, now))
+		rp.Records = appendBatch(random, n, p.Record)
 		records += int64(n)
 		bytes += int64(len(rp.Records))
 		t.Partitions = append(t.Partitions, rp)
 	}
 	req.Topics = append(req.Topics, t)
-	return request(req, 0, produceVersion), records, bytes
+	return appendRequest(nil, req), records, bytes
+}
+
+// appendBatch is a batch of now.
+func appendBatch(random *rand.Rand, records, size int) []byte {
+	return batch.Append(nil, batch.Plain(), messages(random, records, size, time.Now().UnixMilli()))
 }
 
 // messages have values of random letters: half of their bits are news.
@@ -68,19 +71,6 @@ func messages(random *rand.Rand, n, size int, now int64) []batch.Message {
 		all[i] = batch.Message{Timestamp: now, Value: v}
 	}
 	return all
-}
-
-// request is a request of a version before flexible ones, with its length and header.
-func request(req kmsg.Request, key, version int16) []byte {
-	b := make([]byte, 4, 64)
-	b = binary.BigEndian.AppendUint16(b, uint16(key))
-	b = binary.BigEndian.AppendUint16(b, uint16(version))
-	b = binary.BigEndian.AppendUint32(b, 0) // correlation id
-	b = binary.BigEndian.AppendUint16(b, 3)
-	b = append(b, "raw"...)
-	b = req.AppendTo(b)
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	return b
 }
 
 type producer struct {

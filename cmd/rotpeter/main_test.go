@@ -171,3 +171,15 @@ func TestDataDirectoryIsLocked(t *testing.T) {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}
 }
+
+// The files of segments get a quarter of the descriptors, within limits.
+func TestOpenFiles(t *testing.T) {
+	for descriptors, want := range map[uint64]int{256: 1024, 1024: 1024, 20_000: 5000, 1 << 20: 16384, 1<<64 - 1: 16384} {
+		if got := shareOf(descriptors); got != want {
+			t.Errorf("of %d descriptors: %d files, want %d", descriptors, got, want)
+		}
+	}
+	if n := openFiles(); n < 1024 {
+		t.Errorf("%d files here", n)
+	}
+}

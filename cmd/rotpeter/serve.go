@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rotpeter/rotpeter/broker"
@@ -66,7 +67,7 @@ func serveConfig(ctx context.Context, c *settings, log *slog.Logger, stdout io.W
 	}
 	limit.apply(log)
 	o := broker.Options{
-		Config: c.Config, MemoryMax: limit.max, FS: vfs.OS(), Dir: dir, LogDirs: dirs, Log: log, Version: version,
+		Config: c.Config, MemoryMax: limit.max, FS: vfs.OS(), Dir: dir, LogDirs: dirs, OpenFiles: openFiles(), Log: log, Version: version,
 		NewID: func() (id [16]byte) {
 			rand.Read(id[:])
 			id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a UUID of version 4, as Kafka's
@@ -124,6 +125,22 @@ func dataDirs(c *settings) (metadata string, dirs []string, remove func(), err e
 	}
 	metadata, err = filepath.Abs(c.MetadataLogDir())
 	return metadata, dirs, func() {}, err
+}
+
+// openFiles is how many files of segments may be open: a part of the descriptors that the process may have (Go has raised the
+// limit as far as it goes), the rest is for connections. Readers all over a long log open files again and again when there are too few.
+func openFiles() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	return shareOf(limit.Cur)
+}
+
+// shareOf is a quarter of the descriptors: no less than what is usual, no more than what costs little memory.
+func shareOf(descriptors uint64) int {
+	const usual, most = 1024, 16384
+	return int(min(max(descriptors/4, usual), most))
 }
 
 // listen opens the sockets that the configuration names.
