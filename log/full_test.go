@@ -159,11 +159,13 @@ func TestReserve(t *testing.T) {
 			t.Errorf("the metadata log's append: %v, %q", err, names())
 		}
 		time.Sleep(3 * retryPause)
+		synctest.Wait() // for the janitor's try of this very moment
 		if !b.s.Full() || names() != "" {
 			t.Errorf("full %v, %q", b.s.Full(), names())
 		}
 		disk.SetLimit(64 << 20)
 		time.Sleep(3 * retryPause)
+		synctest.Wait() // for the janitor's try of this very moment
 		if b.s.Full() || names() != both {
 			t.Errorf("full %v, %q", b.s.Full(), names())
 		}
