@@ -57,10 +57,14 @@ func (s *scenario) line(r *run) string {
 	return fmt.Sprintf("%s %s%s, %s, foreign %.2f", figure(r.Value), s.unit, also, s.kind.costText(r), r.Foreign)
 }
 
-// create makes the run's topic.
+// create makes the run's topic, and waits until its partitions answer.
 func (e *env) create(partitions int) error {
 	e.made = true
-	return e.createTopic(partitions)
+	if err := e.createTopic(partitions); err != nil {
+		return err
+	}
+	_, err := e.ends(partitions) // a new topic's partitions may not have their leader yet
+	return err
 }
 
 // createTopic makes a topic, by steps where Kafka's controller refuses so many partitions by one request: it writes at most

@@ -41,13 +41,7 @@ func makeTopics(n int) func(*env) (run, error) {
 // makePartitions creates one topic of many partitions.
 func makePartitions(n int) func(*env) (run, error) {
 	return func(e *env) (run, error) {
-		return e.creation(n, func() error {
-			if err := e.create(n); err != nil {
-				return err
-			}
-			_, err := e.ends(n)
-			return err
-		})
+		return e.creation(n, func() error { return e.create(n) })
 	}
 }
 
@@ -87,10 +81,7 @@ func memoryOf(n int, records bool) func(*env) (run, error) {
 
 // filledTopic makes the run's topic, with a record in each partition if it is asked for.
 func (e *env) filledTopic(n int, records bool) error {
-	if err := e.create(n); err != nil {
-		return err
-	}
-	if _, err := e.ends(n); err != nil || !records {
+	if err := e.create(n); err != nil || !records {
 		return err
 	}
 	c, err := raw.Dial(e.ctx, e.broker.addr)
